@@ -1,0 +1,172 @@
+"""One decision, everywhere: the face of the decision kernels for the HTTP bidder and the twin.
+
+``Decider`` holds a snapshot, the live arrays and the state, and calls ``bidder.kernels`` on a block
+of opportunities in order of arrival. The HTTP worker hands it one request's imps, the twin
+thousands; nothing else in the house decides a bid (the slow twin in the tests excepted).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bidder.kernels import cap_add, decide_block
+from market.decision import DECISION_DTYPE
+from market.events import EVENT_DTYPE, FEATURE_COUNT
+from market.kernels import mix
+from market.opportunity import no_opportunities
+from market.state import BidState, CreditKind, new_state
+
+if TYPE_CHECKING:
+    from market.control import LiveArrays
+    from market.opportunity import Opportunities
+    from market.snapshot import Snapshot
+
+
+class Work(NamedTuple):
+    """Scratch of one decision: reused, never read across opportunities.
+
+    Shapes: words[W], scratch[W] uint64; features[F] uint32; vector[2E], bias[2] float64;
+    chosen[3] float64 = pctr, pcvr, propensity; best, offer, nothing: [1] of DECISION_DTYPE.
+    """
+
+    words: npt.NDArray[np.uint64]
+    scratch: npt.NDArray[np.uint64]
+    features: npt.NDArray[np.uint32]
+    vector: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    chosen: npt.NDArray[np.float64]
+    best: npt.NDArray[np.void]
+    offer: npt.NDArray[np.void]
+    nothing: npt.NDArray[np.void]
+
+
+def new_work(snapshot: Snapshot) -> Work:
+    """Returns scratch of the sizes that this snapshot needs."""
+    words = snapshot.arrays.rows.shape[1]
+    nothing = np.zeros(1, DECISION_DTYPE)
+    nothing["line_item_row"] = nothing["creative_row"] = nothing["deal_index"] = -1
+    return Work(
+        words=np.zeros(words, np.uint64),
+        scratch=np.zeros(words, np.uint64),
+        features=np.zeros(FEATURE_COUNT, np.uint32),
+        vector=np.zeros(snapshot.arrays.context_vectors.shape[1]),
+        bias=np.zeros(2),
+        chosen=np.zeros(3),
+        best=np.zeros(1, DECISION_DTYPE),
+        offer=np.zeros(1, DECISION_DTYPE),
+        nothing=nothing,
+    )
+
+
+class Decider:
+    """Decides opportunities against the current snapshot and its own state.
+
+    Attributes:
+        snapshot: the one that decisions are made against.
+        state: what changes between two opportunities.
+        worker: index of this decider among those that share ``cap_slots``.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        live: LiveArrays,
+        *,
+        worker: int = 0,
+        cap_slots: npt.NDArray[np.void] | None = None,
+        no_bid_sample_rate: float = 0.0,
+    ) -> None:
+        """Takes the snapshot; ``cap_slots`` [W, S] is shared by workers (None: one of its own)."""
+        self.snapshot = snapshot
+        self.worker = worker
+        self._live = live
+        self._sample_rate = no_bid_sample_rate
+        self._work = new_work(snapshot)
+        self._parked: dict[int, int] = {}
+        state = new_state(snapshot.arrays.budgets.shape[0])
+        self.state = state if cap_slots is None else state._replace(cap_slots=cap_slots)
+        self._budget_rows = _budget_rows(snapshot)
+        self._versions = _versions(snapshot)
+
+    def swap(self, snapshot: Snapshot) -> None:
+        """Makes ``snapshot`` the current one; money and counts carry over by budget id."""
+        for budget, row in self._budget_rows.items():
+            self._parked[budget] = int(self.state.available_micros[row])
+        self.snapshot = snapshot
+        self._budget_rows = _budget_rows(snapshot)
+        available = np.zeros(snapshot.arrays.budgets.shape[0], np.int64)
+        for budget, row in self._budget_rows.items():
+            available[row] = self._parked.pop(budget, 0)
+        self.state = self.state._replace(available_micros=available)
+        self._work = new_work(snapshot)
+        self._versions = _versions(snapshot)
+
+    def credit(self, credits: npt.NDArray[np.void], now_ms: int) -> None:
+        """Takes credits from the budgets' owner, [N] of ``market.state.CREDIT_DTYPE``."""
+        for credit in credits:
+            key = int(credit["key"])
+            if credit["kind"] == CreditKind.RESET:
+                self.state.available_micros[:] = 0
+                self._parked.clear()
+                continue
+            if credit["kind"] == CreditKind.CAP:
+                cap_add(
+                    self.state.cap_slots, self.worker, credit["key"], -credit["amount"], now_ms, 0
+                )
+                continue
+            row = self._budget_rows.get(key)
+            if row is None:
+                self._parked[key] = self._parked.get(key, 0) + int(credit["amount"])
+            else:
+                self.state.available_micros[row] += credit["amount"]
+
+    def available(self) -> dict[int, int]:
+        """Returns what may still be reserved, by budget id, those of past snapshots included."""
+        current = {
+            budget: int(self.state.available_micros[row])
+            for budget, row in self._budget_rows.items()
+        }
+        return {**self._parked, **current}
+
+    def decide_into(
+        self,
+        opportunities: Opportunities,
+        decisions: npt.NDArray[np.void],
+        events: npt.NDArray[np.void],
+    ) -> None:
+        """Decides a block into ``decisions`` [N] and ``events`` [N] (kind 0: none), in order."""
+        decide_block(
+            opportunities.records, opportunities.codes, opportunities.deals,
+            self.snapshot.arrays, self._live, self.state, self._work, self._versions,
+            self.worker, self.snapshot.head.seed, self._sample_rate, decisions, events,
+        )  # fmt: skip
+
+    def decide(
+        self, opportunities: Opportunities
+    ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
+        """Returns (decisions [N], events [M]): one decision each, and the events worth recording."""
+        count = opportunities.records.shape[0]
+        decisions = np.zeros(count, DECISION_DTYPE)
+        events = np.zeros(count, EVENT_DTYPE)
+        self.decide_into(opportunities, decisions, events)
+        return decisions, events[events["kind"] != 0]
+
+    def warm_up(self) -> None:
+        """Compiles (or loads) the kernels for the very arrays that requests will use."""
+        block = no_opportunities(1, 1, 1)
+        before = self.state.no_bids.copy()
+        self.decide(block)
+        cap_add(self.state.cap_slots, self.worker, mix(np.uint64(1)), -1, 0, 0)
+        self.state.no_bids[:] = before
+
+
+def _budget_rows(snapshot: Snapshot) -> dict[int, int]:
+    return {int(budget): row for row, budget in enumerate(snapshot.arrays.budgets["budget_id"])}
+
+
+def _versions(snapshot: Snapshot) -> npt.NDArray[np.uint32]:
+    head = snapshot.head
+    return np.array([head.version, head.model_version, head.policy_version], np.uint32)

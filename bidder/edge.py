@@ -1,0 +1,459 @@
+"""The edge: from an OpenRTB request to opportunities, field by field.
+
+Everything that may be dirty is read here once; behind the edge there are only arrays. An imp (or a
+deal) that cannot be used is dropped with its reason and the field that caused it, and the others
+go on: no optional field costs the request.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+
+from bidder.privacy import permission_of, user_id_of
+from market.campaign import MEDIA_TYPES
+from market.chance import code_of, opportunity_key, user_key
+from market.decision import NoBidReason
+from market.exchange import ExchangeProfile
+from market.money import CURRENCY_NUMBERS, MICROS, price_from_wire
+from market.openrtb import (
+    App,
+    Audio,
+    Banner,
+    BidRequest,
+    Content,
+    Deal,
+    Imp,
+    Native,
+    Site,
+    TimedMedia,
+    Video,
+)
+from market.openrtb_reading import (
+    currencies_of,
+    integers,
+    number_text,
+    protocols_of,
+    texts,
+)
+from market.opportunity import (
+    CODE_LIST_COUNT,
+    CURRENCY_COUNT_MAX,
+    DEAL_DTYPE,
+    DIMENSION_COUNT,
+    OPPORTUNITY_DTYPE,
+    SIZE_COUNT_MAX,
+    Format,
+    Opportunities,
+)
+
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_HOUR_CODES = tuple(code_of(f"{day} {hour}") for day in _DAYS for hour in range(24))
+_INVENTORY_CODES = {name: code_of(name) for name in ("site", "app", "dooh")}
+_EPOCH_WEEKDAY = 4
+"""1 January 1970 was a Thursday; Sunday is day 0."""
+
+_HOUR_MS = 3_600_000
+_SIZE_MAX = 65_535
+_BTYPE_XHTML_BANNER = 2
+_NO_KNOWN_MEDIA = 1 << 63
+_MEDIA_BITS = {name: 1 << i for i, name in enumerate(MEDIA_TYPES)} | {
+    "image/jpg": 1 << MEDIA_TYPES.index("image/jpeg"),
+    "text/javascript": 1 << MEDIA_TYPES.index("application/javascript"),
+    "audio/mp3": 1 << MEDIA_TYPES.index("audio/mpeg"),
+}
+
+
+def _family(*prefixes: str) -> int:
+    return sum(1 << i for i, name in enumerate(MEDIA_TYPES) if name.startswith(prefixes))
+
+
+_FAMILIES = {
+    Format.BANNER: _family("image/", "text/", "application/"),
+    Format.VIDEO: _family("video/"),
+    Format.AUDIO: _family("audio/"),
+    Format.NATIVE: _family("image/"),
+}
+_USD = CURRENCY_NUMBERS["USD"]
+_CODE_BOOK_MAX = 500_000
+
+
+class Refusal(NamedTuple):
+    """Why an imp (or the whole request) cannot be used, and the field that caused it."""
+
+    imp_index: int
+    reason: NoBidReason
+    field: str
+
+
+class Offer(NamedTuple):
+    """What a request offers after the edge.
+
+    Attributes:
+        opportunities: one record per usable imp.
+        imps: the imps of those records, same order.
+        deals: per record the deals that its deal slice stands for.
+        refusals: what was dropped; imp_index -1 refuses the request as a whole.
+    """
+
+    opportunities: Opportunities
+    imps: tuple[Imp, ...]
+    deals: tuple[tuple[Deal, ...], ...]
+    refusals: tuple[Refusal, ...]
+
+
+class _CodeBook(dict[str, int]):
+    """Codes of texts seen before: hashing a text once saves a microsecond at every later request.
+
+    Bounded: texts come from outside, so a full book is emptied rather than grown for ever.
+    """
+
+    def __missing__(self, text: str) -> int:
+        if len(self) >= _CODE_BOOK_MAX:
+            self.clear()
+        code = self[text] = code_of(text)
+        return code
+
+
+def _record_struct() -> struct.Struct:
+    """One packer for a whole record: a single call instead of fifty field assignments."""
+    letters = {"u8": "Q", "i8": "q", "u4": "I", "i4": "i", "u2": "H", "u1": "B"}
+    layout, at = "<", 0
+    fields = OPPORTUNITY_DTYPE.fields or {}
+    for name in OPPORTUNITY_DTYPE.names or ():
+        dtype, offset = fields[name][0], fields[name][1]
+        base, shape = dtype.subdtype or (dtype, (1,))
+        layout += f"{offset - at}x{shape[0]}{letters[base.str[1:]]}"
+        at = offset + dtype.itemsize
+    return struct.Struct(f"{layout}{OPPORTUNITY_DTYPE.itemsize - at}x")
+
+
+_RECORD = _record_struct()
+assert _RECORD.size == OPPORTUNITY_DTYPE.itemsize
+
+
+class Edge:
+    """Turns requests into opportunities; keeps only a book of codes between requests."""
+
+    def __init__(self, user_salt: bytes) -> None:
+        """Takes the salt of user pseudonyms (``Deployment.user_salt_hex``)."""
+        self._salt = user_salt
+        self._codes = _CodeBook()
+
+    def read(self, request: BidRequest, profile: ExchangeProfile, arrival_ms: int) -> Offer:
+        """Returns what ``request`` offers through the exchange of ``profile``."""
+        contradiction = _contradiction(request)
+        if contradiction:
+            refusal = Refusal(-1, NoBidReason.CONTRADICTORY_REQUEST, contradiction)
+            return Offer(_NOTHING, (), (), (refusal,))
+        permission = permission_of(request)
+        user_id = user_id_of(request) if permission.may_know_user else None
+        pool: list[int] = []
+        dimensions = self._dimensions(request, profile, arrival_ms, is_known=user_id is not None)
+        list_first, list_count = self._lists(request, pool, may_know=permission.may_know_user)
+        currencies = _currencies(request)
+        shared = _Shared(
+            profile, arrival_ms, user_key(self._salt, user_id) if user_id else 0,
+            dimensions, list_first, list_count, currencies, request.at or 2, int(request.test == 1),
+        )  # fmt: skip
+        packed = bytearray()
+        imps: list[Imp] = []
+        deals: list[tuple[Deal, ...]] = []
+        deal_rows: list[tuple[int, int, int, int, int, int]] = []
+        refusals: list[Refusal] = []
+        for index, imp in enumerate(request.imp):
+            slot = _slot_of(imp)
+            if isinstance(slot, str):
+                refusals.append(Refusal(index, NoBidReason.UNUSABLE_IMP, slot))
+                continue
+            kept = self._deals(imp, pool, deal_rows)
+            packed += self._record(request, imp, slot, shared, len(deal_rows) - len(kept), len(kept))
+            imps.append(imp)
+            deals.append(kept)
+        opportunities = Opportunities(
+            records=np.frombuffer(packed, OPPORTUNITY_DTYPE) if packed else _NOTHING.records,
+            codes=np.frombuffer(array("Q", pool), np.uint64) if pool else _NOTHING.codes,
+            deals=np.array(deal_rows, DEAL_DTYPE) if deal_rows else _NOTHING.deals,
+        )
+        return Offer(opportunities, tuple(imps), tuple(deals), tuple(refusals))
+
+    def _record(
+        self, request: BidRequest, imp: Imp, slot: _Slot, shared: _Shared, deal_first: int,
+        deal_count: int,
+    ) -> bytes:  # fmt: skip
+        key_hi, key_lo = opportunity_key(shared.profile.name, request.id, imp.id)
+        tag = number_text(imp.tagid)
+        dimensions = shared.dimensions
+        dimensions[11] = self._codes[tag] if tag else 0
+        floor_currency = CURRENCY_NUMBERS.get((imp.bidfloorcur or "USD").strip().upper(), 0)
+        multiplier = imp.qty.multiplier if imp.qty is not None else None
+        quantity = MICROS if multiplier is None else min(max(int(multiplier * MICROS), 0), 10**9)
+        windows = shared.profile.billing_window_ms
+        window = max(
+            windows.get(name, 300_000) for bit, name in _FORMAT_NAMES if slot.formats & bit
+        )
+        return _RECORD.pack(
+            key_hi, key_lo, shared.arrival_ms, shared.user_key, shared.profile.exchange_id,
+            *dimensions, *shared.list_first, *shared.list_count, deal_first, deal_count,
+            int(imp.pmp is not None and imp.pmp.private_auction == 1), slot.formats,
+            min(max(shared.auction_type, 0), 65_535), shared.is_test, int(imp.secure == 1),
+            price_from_wire(imp.bidfloor or 0.0), floor_currency, *shared.currencies,
+            *slot.sizes, *_ZERO_SIZES[len(slot.sizes) :], len(slot.sizes),
+            slot.duration_ms_min, slot.duration_ms_max, slot.attributes_blocked, slot.protocols,
+            slot.media_types, quantity, window,
+        )  # fmt: skip
+
+    def _dimensions(
+        self, request: BidRequest, profile: ExchangeProfile, arrival_ms: int, *, is_known: bool
+    ) -> list[int]:
+        """Returns codes by ``market.opportunity.Dimension``; PLACEMENT is set per imp."""
+        codes = self._codes
+        found = [0] * DIMENSION_COUNT
+        found[0] = codes[profile.name]
+        offset_minutes = 0
+        device = request.device
+        if device is not None:
+            geo = device.geo
+            if geo is not None:
+                found[1] = codes[geo.country] if geo.country else 0
+                region = number_text(geo.region)
+                found[2] = codes[region] if region else 0
+                city = number_text(geo.city) if is_known else None
+                found[3] = codes[city] if city else 0
+                offset_minutes = min(max(geo.utcoffset or 0, -1440), 1440)
+            if device.devicetype is not None:
+                found[4] = codes[str(device.devicetype)]
+            os_name = number_text(device.os)
+            found[5] = codes[os_name] if os_name else 0
+            if device.connectiontype is not None:
+                found[6] = codes[str(device.connectiontype)]
+            found[7] = codes[device.language] if device.language else 0
+            carrier = number_text(device.carrier)
+            found[15] = codes[carrier] if carrier else 0
+        channel = request.site or request.app or request.dooh
+        if channel is not None:
+            inventory = channel.domain
+            if isinstance(channel, Site):
+                found[8] = _INVENTORY_CODES["site"]
+            elif isinstance(channel, App):
+                found[8] = _INVENTORY_CODES["app"]
+                inventory = number_text(channel.bundle) or channel.domain
+            else:
+                found[8] = _INVENTORY_CODES["dooh"]
+            found[9] = codes[inventory] if inventory else 0
+            publisher = number_text(channel.publisher.id) if channel.publisher else None
+            found[10] = codes[publisher] if publisher else 0
+        hour = (arrival_ms // 60_000 + offset_minutes) // 60
+        found[12] = _HOUR_CODES[(hour + _EPOCH_WEEKDAY * 24) % 168]
+        user = request.user
+        if user is not None and is_known:
+            found[13] = codes[user.gender] if user.gender else 0
+            if user.yob is not None:
+                found[14] = codes[age_band(arrival_ms, user.yob)]
+        return found
+
+    def _lists(
+        self, request: BidRequest, pool: list[int], *, may_know: bool
+    ) -> tuple[list[int], list[int]]:
+        """Appends the lists of ``market.opportunity.CodeList`` to the pool; (first, count) each."""
+        channel = request.site or request.app or request.dooh
+        content = channel.content if channel is not None else None
+        categories: tuple[str, ...] = ()
+        keywords: tuple[str, ...] = ()
+        if isinstance(channel, (Site, App)):
+            categories = texts(channel.cat)
+        if channel is not None:
+            keywords = _keywords(channel.keywords)
+        if content is not None:
+            categories += texts(content.cat)
+            keywords += _keywords(content.keywords)
+        segments: tuple[str, ...] = ()
+        if may_know and request.user is not None and request.user.data:
+            segments = tuple(
+                text
+                for data in request.user.data
+                for segment in data.segment or ()
+                if (text := number_text(segment.id)) is not None
+            )
+        lists = (
+            segments, categories, keywords, texts(request.wseat), texts(request.bseat),
+            texts(request.acat), texts(request.bcat), texts(request.badv), texts(request.bapp),
+        )  # fmt: skip
+        assert len(lists) == CODE_LIST_COUNT
+        first: list[int] = []
+        codes = self._codes
+        for values in lists:
+            first.append(len(pool))
+            pool.extend([codes[value] for value in values])
+        return first, [len(values) for values in lists]
+
+    def _deals(
+        self, imp: Imp, pool: list[int], rows: list[tuple[int, int, int, int, int, int]]
+    ) -> tuple[Deal, ...]:
+        """Appends the imp's usable deals to ``rows`` (DEAL_DTYPE order) and returns them."""
+        if imp.pmp is None or not imp.pmp.deals:
+            return ()
+        kept: list[Deal] = []
+        for deal in imp.pmp.deals:
+            name = number_text(deal.id)
+            if name is None or (deal.bidfloor is not None and deal.bidfloor < 0):
+                continue
+            seats = texts(deal.wseat)
+            currency = CURRENCY_NUMBERS.get((deal.bidfloorcur or "USD").strip().upper(), 0)
+            floor = -1 if deal.bidfloor is None else price_from_wire(deal.bidfloor)
+            at = min(max(deal.at or 0, 0), 65_535)
+            rows.append((self._codes[name], floor, currency, at, len(pool), len(seats)))
+            pool.extend([self._codes[seat] for seat in seats])
+            kept.append(deal)
+        return tuple(kept)
+
+
+class _Shared(NamedTuple):
+    """What all imps of a request have in common."""
+
+    profile: ExchangeProfile
+    arrival_ms: int
+    user_key: int
+    dimensions: list[int]
+    list_first: list[int]
+    list_count: list[int]
+    currencies: tuple[int, ...]
+    auction_type: int
+    is_test: int
+
+
+class _Slot(NamedTuple):
+    """What one imp accepts, over all its formats."""
+
+    formats: int
+    sizes: tuple[int, ...]
+    duration_ms_min: int
+    duration_ms_max: int
+    attributes_blocked: int
+    protocols: int
+    media_types: int
+
+
+_FORMAT_NAMES = tuple((int(f), str(f.name).lower()) for f in Format)
+_ZERO_SIZES = (0,) * SIZE_COUNT_MAX
+_NOTHING = Opportunities(
+    records=np.zeros(0, OPPORTUNITY_DTYPE),
+    codes=np.zeros(1, np.uint64),
+    deals=np.zeros(1, DEAL_DTYPE),
+)
+
+
+def age_band(arrival_ms: int, birth_year: int) -> str:
+    """Returns the decade of a user's age, such as ``30``, in the year of the arrival."""
+    year = datetime.fromtimestamp(arrival_ms / 1000, UTC).year
+    return str((year - birth_year) // 10 * 10)
+
+
+def _contradiction(request: BidRequest) -> str:
+    """Returns the field by which a request contradicts itself, "" if none does."""
+    if request.site is not None and request.app is not None:
+        return "app"
+    if request.dooh is not None and (request.site is not None or request.app is not None):
+        return "dooh"
+    if len(request.imp) > 1 and len({imp.id for imp in request.imp}) < len(request.imp):
+        return "imp.id"
+    return ""
+
+
+def _slot_of(imp: Imp) -> _Slot | str:
+    """Returns what the imp accepts, or the field that makes it unusable."""
+    if imp.bidfloor is not None and imp.bidfloor < 0:
+        return "imp.bidfloor"
+    formats = attributes = protocols = media = 0
+    sizes: tuple[int, ...] = ()
+    duration = (0, 0)
+    says_media = False
+    fault = "imp.banner"
+    if imp.banner is not None:
+        found = _sizes(imp.banner)
+        if isinstance(found, str):
+            fault = found
+        else:
+            sizes = found
+            formats |= Format.BANNER
+    for kind, offered in (
+        (Format.VIDEO, imp.video), (Format.AUDIO, imp.audio), (Format.NATIVE, imp.native),
+    ):  # fmt: skip
+        if offered is None:
+            continue
+        formats |= kind
+        if isinstance(offered, TimedMedia):
+            duration = _duration(offered)
+            if duration is None:
+                return f"imp.{str(kind.name).lower()}.minduration"
+            accepted = protocols_of(offered) if isinstance(offered, Video) else integers(
+                offered.protocols
+            )  # fmt: skip
+            protocols |= sum(1 << p for p in set(accepted) if 0 < p < 64)
+    if not formats:
+        return fault
+    for kind, offered in (
+        (Format.BANNER, imp.banner), (Format.VIDEO, imp.video),
+        (Format.AUDIO, imp.audio), (Format.NATIVE, imp.native),
+    ):  # fmt: skip
+        if offered is None or not formats & kind:
+            continue
+        attributes |= sum(1 << a for a in set(integers(offered.battr)) if 0 < a < 64)
+        mimes = () if isinstance(offered, Native) else texts(offered.mimes)
+        if mimes:
+            says_media = True
+            bits = 0
+            for mime in mimes:
+                bits |= _MEDIA_BITS.get(mime.strip().lower(), 0)
+            media |= bits or _NO_KNOWN_MEDIA
+        else:
+            media |= _FAMILIES[kind]
+    return _Slot(
+        formats, sizes, duration[0], duration[1], attributes, protocols,
+        media if says_media else 0,
+    )  # fmt: skip
+
+
+def _sizes(banner: Banner) -> tuple[int, ...] | str:
+    """Returns the exact sizes a banner accepts (w << 16 | h), or the field that offers none."""
+    if _BTYPE_XHTML_BANNER in integers(banner.btype):
+        return "imp.banner.btype"
+    pairs = [(f.w or 0, f.h or 0) for f in banner.format or ()]
+    if banner.w is not None and banner.h is not None:
+        pairs.append((banner.w, banner.h))
+    sizes = dict.fromkeys(
+        w << 16 | h for w, h in pairs if 0 < w <= _SIZE_MAX and 0 < h <= _SIZE_MAX
+    )
+    if not sizes:
+        return "imp.banner.format" if banner.format is not None else "imp.banner.w"
+    return tuple(sizes)[:SIZE_COUNT_MAX]
+
+
+def _duration(media: TimedMedia) -> tuple[int, int] | None:
+    """Returns accepted (shortest, longest) in ms, 0 = open; None when they contradict."""
+    required = integers(media.rqddurs)
+    if required:
+        return min(required) * 1000, max(required) * 1000
+    shortest = max(media.minduration or 0, 0) * 1000
+    longest = max(media.maxduration or 0, 0) * 1000
+    if longest and shortest > longest:
+        return None
+    return min(shortest, 10**12), min(longest, 10**12)
+
+
+def _currencies(request: BidRequest) -> tuple[int, ...]:
+    """Returns ISO numbers of accepted currencies, 0-padded; unknown names are left out."""
+    known = [CURRENCY_NUMBERS[c] for c in currencies_of(request) if c in CURRENCY_NUMBERS]
+    known = known[:CURRENCY_COUNT_MAX]
+    return (*known, *(0,) * (CURRENCY_COUNT_MAX - len(known)))
+
+
+def _keywords(text: str | None) -> tuple[str, ...]:
+    return tuple(word for part in (text or "").split(",") if (word := part.strip()))
+
+
+__all__ = ["Audio", "Content", "Edge", "Offer", "Refusal", "age_band"]

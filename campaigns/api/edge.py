@@ -1,0 +1,95 @@
+"""Where HTTP becomes typed: the services behind the API, who is calling, and what the body holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
+
+import msgspec
+from fastapi import Depends, Header, Query, Request, Response
+
+from campaigns.auth import Actor, authenticate
+from campaigns.changes import REASON_CHARS_MAX, etag_of
+from campaigns.health import EngineWatch
+from campaigns.publish import Publisher
+from campaigns.refusals import Refusal, RefusalKind
+from campaigns.rendering import Studio
+from campaigns.report import Recorder
+from campaigns.store import Store
+from market.campaign import Campaign
+
+BODY_BYTES_MAX = 4 * 1024 * 1024
+"""A campaign of the most line items and creatives with markup of usual length is below this."""
+
+
+class Services(NamedTuple):
+    """What the endpoints work with; made once by the process.
+
+    Attributes:
+        store: the campaign store.
+        publisher: tells the controller.
+        studio: renders creatives.
+        recorder: what campaigns have spent and won so far.
+        engine: how the processes are.
+        clock: epoch milliseconds of the run.
+    """
+
+    store: Store
+    publisher: Publisher
+    studio: Studio
+    recorder: Recorder
+    engine: EngineWatch
+    clock: Callable[[], int]
+
+
+def _services(request: Request) -> Services:
+    return request.app.state.services
+
+
+ServicesHere = Annotated[Services, Depends(_services)]
+
+
+def _actor(
+    services: ServicesHere,
+    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Actor:
+    with services.store.reading() as session:
+        return authenticate(session, authorization)
+
+
+ActorHere = Annotated[Actor, Depends(_actor)]
+
+
+async def _json_body(request: Request) -> bytes:
+    # Endpoints are plain functions on threads; only reading the body needs the event loop.
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (media_type == "application/json" or media_type.endswith("+json")):
+        raise Refusal(
+            RefusalKind.UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type is '{media_type}'; it must be application/json",
+        )
+    return await request.body()
+
+
+JsonBody = Annotated[bytes, Depends(_json_body)]
+ValidateOnly = Annotated[
+    bool, Query(description="Check everything, store nothing, and answer 200 as if it were stored.")
+]
+Reason = Annotated[
+    str, Query(max_length=REASON_CHARS_MAX, description="Why; the change's event keeps it.")
+]
+IfMatch = Annotated[
+    str | None, Header(description="The campaign's ETag: change it only if it is still that.")
+]
+
+
+def answer(value: object, status: int = 200, **headers: str) -> Response:
+    """Returns ``value`` as a JSON response that no cache keeps; header names by underscore."""
+    named = {name.replace("_", "-").title(): text for name, text in headers.items()}
+    body = msgspec.json.encode(value)
+    return Response(body, status, {"Cache-Control": "no-store", **named}, "application/json")
+
+
+def answer_campaign(campaign: Campaign, status: int = 200, **headers: str) -> Response:
+    """Returns a campaign as a JSON response with its entity tag."""
+    return answer(campaign, status, etag=etag_of(campaign), **headers)

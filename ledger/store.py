@@ -1,0 +1,324 @@
+"""The store process and its client: analytics beside the engine, never in the way of money.
+
+``python -m ledger.store DEPLOYMENT`` opens the analytics engine, follows the event log into it
+(``ledger.loader``) and answers questions on a unix socket. It may lag, crash or be killed: after a
+restart it goes on from its cursor, and no process waits for it but those that ask.
+
+One thread has the engine. Batches and questions take turns in it, first come, first served: a
+question waits for at most one batch (about 50,000 rows, half a second), a batch for at most the
+questions before it (each at most ``embedded.QUERY_SECONDS_MAX``). The other thread serves sockets,
+signals and the stop word, so that the process leaves at once, whatever the engine is doing: leaving
+in the middle of a batch is no different from a crash, and harmless.
+
+The wire: a length (u32, little-endian), then a msgpack message: ``Question`` or ``Progress`` in,
+``Rows``, ``Loaded`` or ``Refusal`` out; in order, any number per connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from ledger.disk import RealDisk
+from ledger.sql import Rows, Value, bind, check_is_question
+from market.control import ControlBlock, Word
+from market.deployment import read_deployment
+from market.errors import BadInput, Corrupt, LodestoneError, NotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ledger.analytics import AnalyticsEngine
+    from ledger.loader import Loader
+    from market.deployment import Deployment
+
+POLL_S: Final = 0.2
+"""Between two looks at the log when there is little to load."""
+
+RETRY_S: Final = 1.0
+"""Between two tries of a batch that the engine or the disk refused."""
+
+PROGRESS_WAIT_S: Final = 5.0
+"""How long ``Progress`` waits for its sequence before it answers how far loading has come."""
+
+_STOP_POLL_S: Final = 0.05
+_FULL_BATCH_ROWS: Final = 20_000
+_QUESTION_BYTES_MAX: Final = 1 << 20
+_ANSWER_BYTES_MAX: Final = 256 << 20
+_SOCKET_PATH_BYTES_MAX: Final = 107
+_LENGTH: Final = struct.Struct("<I")
+
+Result = TypeVar("Result")
+
+
+class Question(msgspec.Struct, frozen=True, tag="question"):
+    """Asks for the rows of one SELECT."""
+
+    sql: str
+    parameters: dict[str, bool | int | float | str | list[bool | int | float | str] | None]
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """Asks how far the log is loaded, once that is ``at_least`` or ``PROGRESS_WAIT_S`` are over."""
+
+    at_least: int
+
+
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    """How far the log is loaded."""
+
+    sequence: int
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
+    """Why there is no answer."""
+
+    error: str
+    is_retryable: bool
+
+
+class StoreClient:
+    """Asks the store of a deployment; every call is a connection of its own, from any thread."""
+
+    def __init__(self, path: Path, timeout_s: float = 30.0) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            path: ``deployment.store_socket``.
+            timeout_s: For each step of a call: connecting, sending, each part of the answer.
+        """
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def query(self, sql: str, /, **parameters: Value) -> Rows:
+        """Returns the answer to a SELECT whose ``%(name)s`` are filled with ``parameters``.
+
+        A question about what happened must say ``FROM events FINAL``, so that an event counts once.
+
+        Raises:
+            BadInput: the question is none, or the store refuses it.
+            NotReady: the store is not there, too slow, or out of memory; retry.
+        """
+        bind(sql, parameters)  # what cannot be quoted is refused here and not sent
+        values = {
+            name: list(value) if isinstance(value, (list, tuple)) else value
+            for name, value in parameters.items()
+        }
+        return self._ask({"type": "question", "sql": sql, "parameters": values}, Rows)
+
+    def loaded_sequence(self, at_least: int = 0) -> int:
+        """Returns the sequence up to which the event log is in the tables.
+
+        Args:
+            at_least: The answer waits for it, but no longer than ``PROGRESS_WAIT_S``: compare.
+
+        Raises:
+            NotReady: the store is not there.
+        """
+        return self._ask({"type": "progress", "at_least": at_least}, Loaded).sequence
+
+    def _ask(self, request: dict[str, object], kind: type[Result]) -> Result:
+        message = msgspec.msgpack.encode(request)
+        if len(message) > _QUESTION_BYTES_MAX:
+            raise BadInput(
+                f"question of {len(message)} bytes: it must be at most {_QUESTION_BYTES_MAX}"
+            )
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(self._timeout_s)
+                connection.connect(_address(self._path))
+                connection.sendall(_LENGTH.pack(len(message)) + message)
+                (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
+                body = _receive(connection, length)
+        except OSError as error:
+            raise NotReady(f"store at {self._path.name}: {error}; it may be starting") from error
+        answer = msgspec.msgpack.decode(body, type=kind | Refusal)
+        if isinstance(answer, Refusal):
+            raise (NotReady if answer.is_retryable else BadInput)(answer.error)
+        return answer
+
+
+class Store:
+    """What the process does: one engine and one loader in one thread, and who asks for them."""
+
+    def __init__(self, engine: AnalyticsEngine, loader: Loader, thread: ThreadPoolExecutor) -> None:
+        """Takes an engine, what fills it, and the single thread in which both are used."""
+        self._engine = engine
+        self._loader = loader
+        self._thread = thread
+        self._has_progressed = asyncio.Condition()
+
+    async def load(self) -> None:
+        """Follows the log until cancelled.
+
+        Raises:
+            Corrupt: the log is damaged.
+        """
+        complaint = ""
+        while True:
+            try:
+                row_count = await self._in_engine_thread(self._loader.load_batch)
+            except NotReady as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _say(complaint)
+                await asyncio.sleep(RETRY_S)
+                continue
+            complaint = ""
+            async with self._has_progressed:
+                self._has_progressed.notify_all()
+            if row_count < _FULL_BATCH_ROWS:
+                await asyncio.sleep(POLL_S)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers the messages of one connection until its other side closes it."""
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while (message := await _read_message(reader)) is not None:
+                answer = await self._answer(message)
+                writer.write(_LENGTH.pack(len(answer)) + answer)
+                await writer.drain()
+
+    async def _answer(self, message: bytes) -> bytes:
+        try:
+            request = msgspec.msgpack.decode(message, type=Question | Progress)
+            if isinstance(request, Progress):
+                return msgspec.msgpack.encode(Loaded(await self._wait_for(request.at_least)))
+            sql = bind(request.sql, request.parameters)
+            check_is_question(sql)
+            return await self._in_engine_thread(lambda: self._rows_message(sql))
+        except (LodestoneError, msgspec.MsgspecError) as error:
+            refusal = Refusal(str(error), is_retryable=isinstance(error, NotReady))
+            return msgspec.msgpack.encode(refusal)
+
+    def _rows_message(self, sql: str) -> bytes:
+        message = msgspec.msgpack.encode(self._engine.execute(sql))
+        if len(message) > _ANSWER_BYTES_MAX:
+            raise BadInput(
+                f"answer of {len(message)} bytes: it must be at most {_ANSWER_BYTES_MAX}; ask for "
+                "fewer rows or columns"
+            )
+        return message
+
+    async def _wait_for(self, sequence: int) -> int:
+        async with self._has_progressed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(
+                    self._has_progressed.wait_for(lambda: self._loader.loaded_sequence >= sequence),
+                    PROGRESS_WAIT_S,
+                )
+        return self._loader.loaded_sequence
+
+    async def _in_engine_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+async def run(deployment: Deployment) -> None:
+    """Loads and answers until SIGTERM, SIGINT or the stop word.
+
+    Raises:
+        Corrupt: the control block, the log or the engine's table is damaged.
+        NotReady: another store has the folder open.
+        BadInput: the socket's path is too long.
+    """
+    stopping = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+    words = ControlBlock(deployment.control_path).words
+    working = asyncio.create_task(_work(deployment, words))
+    try:
+        while not (stopping.is_set() or words[Word.STOP]):
+            ended, _ = await asyncio.wait({working}, timeout=_STOP_POLL_S)
+            for task in ended:
+                task.result()
+    finally:
+        working.cancel()
+        deployment.store_socket.unlink(missing_ok=True)
+
+
+async def _work(deployment: Deployment, words: memoryview) -> None:
+    # Here and not above: whoever imports StoreClient must not load chDB.
+    from ledger.embedded import ChdbEngine  # noqa: PLC0415
+    from ledger.loader import Loader  # noqa: PLC0415
+
+    address = _address(deployment.store_socket)
+    thread = ThreadPoolExecutor(1, "engine")
+
+    def durable_sequence() -> int | None:
+        return words[Word.DURABLE_SEQUENCE] or None
+
+    def open_engine() -> Store:
+        engine = ChdbEngine(deployment.store_folder)
+        loader = Loader(engine, deployment.segment_folder, RealDisk(), durable_sequence)
+        return Store(engine, loader, thread)
+
+    store = await asyncio.get_running_loop().run_in_executor(thread, open_engine)
+    # Only now: the engine's folder is locked, so that a socket found here is nobody's.
+    async with await asyncio.start_unix_server(store.serve, address):
+        await store.load()
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the process; returns 2 for damage that an operator must look at, 1 for other errors."""
+    try:
+        deployment = read_deployment(Path(arguments[0]))
+        root = deployment.root.resolve()
+        # chDB takes a config.xml of the working folder for its own.
+        os.chdir(root)
+        os.umask(0o077)
+        asyncio.run(run(msgspec.structs.replace(deployment, folder=str(root))))
+    except LodestoneError as error:
+        _say(str(error))
+        return 2 if isinstance(error, Corrupt) else 1
+    return 0
+
+
+def _address(path: Path) -> str:
+    address = str(path)
+    if len(address.encode()) > _SOCKET_PATH_BYTES_MAX:
+        raise BadInput(
+            f"store socket '{address}': a unix socket's path is at most {_SOCKET_PATH_BYTES_MAX} "
+            "bytes long; choose a run folder with a shorter path"
+        )
+    return address
+
+
+async def _read_message(reader: asyncio.StreamReader) -> bytes | None:
+    """Returns the next message; None at the end, or where no client of ours is speaking."""
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length > _QUESTION_BYTES_MAX:
+            return None
+        return await reader.readexactly(length)
+    except asyncio.IncompleteReadError:
+        return None
+
+
+def _receive(connection: socket.socket, count: int) -> bytes:
+    parts: list[bytes] = []
+    while count:
+        part = connection.recv(min(count, 1 << 20))
+        if not part:
+            raise ConnectionResetError("the store closed the connection")
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"store: {line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    # Not sys.exit, which would wait for the engine's threads: leaving is as safe as a crash.
+    os._exit(main(sys.argv[1:]))

@@ -1,0 +1,33 @@
+"""The one compile decorator: every numba kernel of the house is compiled with the same flags.
+
+Why these flags:
+
+* ``cache``: the first process compiles, every later one starts from machine code on disk.
+* ``nogil``: the twin runs independent days on threads; kernels touch no Python object.
+* ``error_model="numpy"``: a division by zero gives inf or nan as in numpy instead of raising in the
+  middle of a loop, which would also block vectorisation. Inputs are checked at the edge.
+* ``boundscheck=False``: indices are checked once per request at the edge, not per element here.
+* ``fastmath`` stays off, so that money and bids do not depend on how LLVM reassociates a sum, and
+  a block of one opportunity gives bit for bit what a block of 4,096 gives.
+
+``NUMBA_DISABLE_JIT=1`` turns every kernel back into plain Python, for coverage and debugging.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numba
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def kernel(function: F) -> F:
+    """Returns ``function`` compiled to machine code at its first call, with the flags above."""
+    compiled = numba.njit(
+        cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath=False
+    )(function)
+    return cast("F", compiled)

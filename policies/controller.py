@@ -1,0 +1,205 @@
+"""The controller process: reads intent and ledger, sets bids each tick, publishes snapshots.
+
+    python -m policies.controller DEPLOYMENT
+
+It is the only writer of snapshots, of the live arrays and of the words that announce them. A pause
+is written into the active bits as soon as it is seen, before anything else is computed. In an
+episode it acts at the exchange's clock steps only, so that a run can be repeated; otherwise it
+looks for changed intent ten times a second and ticks every ``tick_ms``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bidder.recommendation.network import read_artefact
+from ledger.view import LedgerView
+from market.control import ControlBlock, Word, WorkerWord, WORKERS_MAX
+from market.deployment import Deployment, read_deployment
+from market.errors import Corrupt, LodestoneError, NotReady
+from market.intent import Intent, intent_version, read_intent
+from market.snapshot import read_snapshot, snapshot_path, write_snapshot
+from policies.tick import ControlLoop, TickRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INTENT_POLL_S = 0.1
+STEP_POLL_S = 0.001
+SNAPSHOTS_KEPT = 3
+
+
+class Controller:
+    """The control loop with its files: what ``main`` runs, without signals and sleeping."""
+
+    def __init__(self, deployment: Deployment, wall: Callable[[], int]) -> None:
+        """Maps the control block and picks up after the last snapshot, if there is one."""
+        self._deployment = deployment
+        self._block = ControlBlock(deployment.control_path)
+        self._clock = self._block.clock(wall)
+        self._intent = Intent(version=-1)
+        self._next_tick_ms = 0
+        version, rows = _last_snapshot(deployment)
+        self.loop = ControlLoop(
+            read_artefact(),
+            seed=deployment.seed,
+            rates_micros=deployment.rates_micros,
+            tick_ms=deployment.tick_ms,
+            asset_base_url=f"http://{deployment.host}:{deployment.control_port}",
+            snapshot_version=version,
+            rows=rows,
+        )
+        self._journal = (deployment.root / "policy.jsonl").open("ab")
+
+    def run_once(self) -> bool:
+        """Does what is due now; True if something was done."""
+        words = self._block.words
+        if self._deployment.is_episode:
+            step = words[Word.CLOCK_STEP]
+            if step == words[Word.CONTROLLER_STEP] or words[Word.RECORDER_STEP] < step:
+                return False
+            self._act()
+            words[Word.CONTROLLER_STEP] = step
+            return True
+        return self._act()
+
+    def _act(self) -> bool:
+        now_ms = self._clock()
+        is_changed = intent_version(self._intent_folder) != self._intent.version
+        is_due = now_ms >= self._next_tick_ms
+        if not is_changed and not is_due:
+            return False
+        if is_changed:
+            self._intent = read_intent(self._intent_folder)
+            # Pauses first: they must not wait for a ledger that answers slowly.
+            self.loop.write_live(self._intent, self._block.live)
+        view = fetch_view(self._deployment)
+        self._record(self.loop.tick(self._intent, view, now_ms))
+        if is_due:
+            self._next_tick_ms = _next_tick(now_ms, self._next_tick_ms, self._deployment.tick_ms)
+        snapshot = self.loop.snapshot(self._intent, view, now_ms)
+        folder = self._deployment.snapshot_folder
+        write_snapshot(snapshot_path(folder, snapshot.head.version), snapshot)
+        self.loop.write_live(self._intent, self._block.live)
+        words = self._block.words
+        words[Word.SNAPSHOT_VERSION] = snapshot.head.version
+        words[Word.INTENT_VERSION] = self._intent.version
+        words[Word.CONTROLLER_READY] = 1
+        self._forget_old_snapshots()
+        return True
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the supervisor asked every process to leave."""
+        return self._block.words[Word.STOP] != 0
+
+    @property
+    def _intent_folder(self) -> Path:
+        return self._deployment.root / "intent"
+
+    def _record(self, records: tuple[TickRecord, ...]) -> None:
+        for record in records:
+            self._journal.write(msgspec.json.encode(record._asdict()) + b"\n")
+        self._journal.flush()
+
+    def _forget_old_snapshots(self) -> None:
+        """Deletes snapshots that no live worker serves any more, keeping the last few."""
+        serving = [
+            self._block.worker(i)[WorkerWord.SNAPSHOT_VERSION]
+            for i in range(WORKERS_MAX)
+            if self._block.worker(i)[WorkerWord.PID]
+        ]
+        oldest = min([*serving, self.loop.snapshot_version - SNAPSHOTS_KEPT])
+        for path in self._deployment.snapshot_folder.glob("snapshot-*.bin"):
+            if int(path.stem.split("-")[1]) < oldest:
+                path.unlink()
+
+
+def fetch_view(deployment: Deployment) -> LedgerView:
+    """Returns the recorder's view of the ledger.
+
+    Raises:
+        NotReady: the recorder does not answer.
+    """
+    connection = http.client.HTTPConnection(deployment.host, deployment.notice_port, timeout=5)
+    try:
+        connection.request("GET", "/ledger")
+        response = connection.getresponse()
+        body = response.read()
+    except OSError as error:
+        raise NotReady(f"recorder at port {deployment.notice_port}: {error}") from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise NotReady(f"recorder at port {deployment.notice_port}: answered {response.status}")
+    return msgspec.json.decode(body, type=LedgerView)
+
+
+def _next_tick(now_ms: int, planned_ms: int, tick_ms: int) -> int:
+    """Returns the next multiple of ``tick_ms`` after ``now_ms``, counted from the first tick."""
+    if planned_ms == 0:
+        return now_ms + tick_ms
+    return planned_ms + tick_ms * ((now_ms - planned_ms) // tick_ms + 1)
+
+
+def _last_snapshot(deployment: Deployment) -> tuple[int, dict[int, int]]:
+    """Returns the newest readable snapshot's version and its rows; (0, {}) if there is none.
+
+    A damaged file is skipped: the campaign store has all that a new snapshot needs, only the rows
+    of open leases are worth keeping.
+    """
+    paths = sorted(deployment.snapshot_folder.glob("snapshot-*.bin"), reverse=True)
+    newest = max((int(path.stem.split("-")[1]) for path in paths), default=0)
+    for path in paths:
+        try:
+            snapshot = read_snapshot(path)
+        except Corrupt as error:
+            print(error, file=sys.stderr)  # noqa: T201 - one line for the operator
+            continue
+        items = snapshot.arrays.line_items
+        return newest, {
+            int(item["line_item_id"]): row for row, item in enumerate(items) if item["is_used"]
+        }
+    return newest, {}
+
+
+def main(deployment_path: str) -> int:
+    """Runs the controller until SIGTERM, SIGINT or the stop word; returns the exit code."""
+    try:
+        deployment = read_deployment(Path(deployment_path))
+        controller = Controller(deployment, lambda: time.time_ns() // 1_000_000)
+    except Corrupt as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.append(1))
+    pause_s = STEP_POLL_S if deployment.is_episode else INTENT_POLL_S
+    last_failure = ""
+    while not stopped and not controller.is_stopping:
+        try:
+            is_busy = controller.run_once()
+            last_failure = ""
+        except NotReady as error:
+            # Bidding goes on with what was published last; the next round tries again.
+            is_busy = False
+            if str(error) != last_failure:
+                last_failure = str(error)
+                print(error, file=sys.stderr, flush=True)  # noqa: T201
+        except LodestoneError as error:
+            print(error, file=sys.stderr)  # noqa: T201
+            return 2
+        if not is_busy:
+            time.sleep(pause_s)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

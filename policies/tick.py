@@ -1,0 +1,271 @@
+"""The control loop without its process: progress in, settings and snapshots out.
+
+At every tick each campaign's policy sees that campaign's progress and sets its bid formula; the
+creatives' posteriors are renewed; a new snapshot is compiled. Everything here is a pure function of
+intent, ledger view and time plus the state that is kept between ticks, so the process behind HTTP
+and the twin in process run the very same loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bidder.candidates import Compilation, Lift, allocate_rows, compile_snapshot
+from market.budgets import BudgetRow, budgets_of
+from market.campaign import Campaign, GoalKind, Status
+from bidder.candidates import conversion_micros
+from policies.bidding import policy_named
+from policies.bidding.protocol import Plan, Progress, Setting
+
+if TYPE_CHECKING:
+    from bidder.recommendation.network import Weights
+    from ledger.view import LedgerView
+    from market.control import LiveArrays
+    from market.intent import Intent
+    from market.snapshot import Snapshot
+
+LAG_MS = 3_600_000
+"""Conversions of the last hour are still under way; see ``Progress.expected_conversions_lagged``."""
+
+COLD_EXPECTED_CLICKS = 30.0
+"""A creative stays in cold start until the model expected this many clicks of it."""
+
+LIFT_PRIOR = 4.0
+"""Shape and rate of the lift's prior: as if 4 clicks had been seen of 4 expected."""
+
+
+class Counts(NamedTuple):
+    """A campaign's counters, summed over its line items."""
+
+    impressions: int
+    clicks: int
+    conversions: int
+    conversion_value_micros: int
+    expected_conversions: float
+
+
+class TickRecord(NamedTuple):
+    """What a tick set for one campaign, and why: kept for people to read."""
+
+    at_ms: int
+    campaign_id: int
+    policy: str
+    pacing_lambda: float
+    ratio_mu: float
+    spend_micros: int
+    budget_micros: int
+    reason: str
+
+
+class _CampaignState(NamedTuple):
+    """What is kept of a campaign between ticks.
+
+    ``base`` are the counts when the plan began; ``history`` holds (time, expected conversions) of
+    the ticks since, for the lag.
+    """
+
+    policy: str
+    plan: Plan
+    policy_state: Any
+    base: Counts
+    history: tuple[tuple[int, float], ...]
+    setting: Setting
+
+
+class ControlLoop:
+    """Campaigns' policies, their states, and the versions of what was published.
+
+    Attributes:
+        snapshot_version: of the snapshot compiled last.
+        policy_version: counts ticks.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        seed: int,
+        rates_micros: dict[str, int],
+        tick_ms: int,
+        default_seat: str = "lodestone",
+        asset_base_url: str = "",
+        snapshot_version: int = 0,
+        rows: dict[int, int] | None = None,
+    ) -> None:
+        """Takes the model and what every snapshot needs; ``rows`` of an earlier run stay put."""
+        self._weights = weights
+        self._seed = seed
+        self._rates_micros = rates_micros
+        self._tick_ms = tick_ms
+        self._default_seat = default_seat
+        self._asset_base_url = asset_base_url
+        self._rows: dict[int, int] = dict(rows or {})
+        self._campaigns: dict[int, _CampaignState] = {}
+        self.snapshot_version = snapshot_version
+        self.policy_version = 0
+
+    def snapshot(self, intent: Intent, view: LedgerView, now_ms: int) -> Snapshot:
+        """Returns the next snapshot of these campaigns with today's budgets and posteriors."""
+        self._rows = allocate_rows(self._rows, intent.campaigns)
+        self.snapshot_version += 1
+        return compile_snapshot(
+            intent.campaigns,
+            self._weights,
+            Compilation(
+                version=self.snapshot_version,
+                policy_version=self.policy_version,
+                intent_version=intent.version,
+                now_ms=now_ms,
+                seed=self._seed,
+                rates_micros=self._rates_micros,
+                default_seat=self._default_seat,
+                rows=self._rows,
+                lifts=_lifts(view),
+                conversion_values=_conversion_values(intent, view),
+                asset_base_url=self._asset_base_url,
+            ),
+        )
+
+    def tick(self, intent: Intent, view: LedgerView, now_ms: int) -> tuple[TickRecord, ...]:
+        """Steps every campaign's policy once; returns what was set and why, by campaign id."""
+        self.policy_version += 1
+        spent = {budget.budget_id: budget.spent_on_time + budget.spent_late for budget in view.budgets}
+        counts = _counts_by_campaign(intent, view)
+        records: list[TickRecord] = []
+        for campaign in intent.campaigns:
+            budget = _binding_budget(campaign, spent, now_ms)
+            plan = plan_of(campaign, budget, now_ms, self._tick_ms)
+            records.append(
+                self._step(campaign, plan, spent.get(budget.budget_id, 0), counts, now_ms)
+            )
+        return tuple(records)
+
+    def _step(
+        self, campaign: Campaign, plan: Plan, spend_micros: int, counts: dict[int, Counts],
+        now_ms: int,
+    ) -> TickRecord:  # fmt: skip
+        policy = policy_named(campaign.policy)
+        now_counts = counts[campaign.campaign_id]
+        kept = self._campaigns.get(campaign.campaign_id)
+        # A new day, budget or target is a new plan, but the policy keeps what it has learned of
+        # the market unless the policy itself was changed.
+        if kept is None or kept.policy != campaign.policy:
+            state, base, history = policy.start(plan), now_counts, ()
+        elif kept.plan.start_at_ms != plan.start_at_ms:
+            state, base, history = kept.policy_state, now_counts, ()
+        else:
+            state, base, history = kept.policy_state, kept.base, kept.history
+        expected = now_counts.expected_conversions - base.expected_conversions
+        lagged = max((e for at, e in history if at <= now_ms - LAG_MS), default=0.0)
+        progress = Progress(
+            now_ms=now_ms,
+            spend_micros=spend_micros,
+            impressions=now_counts.impressions - base.impressions,
+            clicks=now_counts.clicks - base.clicks,
+            conversions=now_counts.conversions - base.conversions,
+            expected_conversions=expected,
+            expected_conversions_lagged=lagged,
+        )
+        state, setting = policy.step(state, plan, progress)
+        self._campaigns[campaign.campaign_id] = _CampaignState(
+            campaign.policy, plan, state, base, (*history, (now_ms, expected)), setting
+        )
+        return TickRecord(
+            now_ms, campaign.campaign_id, campaign.policy, setting.pacing_lambda, setting.ratio_mu,
+            spend_micros, plan.budget_micros, setting.reason,
+        )  # fmt: skip
+
+    def write_live(self, intent: Intent, live: LiveArrays) -> None:
+        """Writes every line item's setting and whether it may bid into the live arrays.
+
+        A line item that intent no longer holds is switched off; its row stays taken.
+        """
+        seen: set[int] = set()
+        for campaign in intent.campaigns:
+            kept = self._campaigns.get(campaign.campaign_id)
+            is_active = kept is not None and campaign.status is Status.ACTIVE
+            for line_item in campaign.line_items:
+                row = self._rows.get(line_item.line_item_id)
+                if row is None:
+                    continue
+                seen.add(row)
+                if kept is not None:
+                    live.pacing_lambda[row] = kept.setting.pacing_lambda
+                    live.ratio_mu[row] = kept.setting.ratio_mu
+                    live.shading_factor[row] = kept.setting.shading_factor
+                live.is_active[row] = is_active
+        for row in set(self._rows.values()) - seen:
+            live.is_active[row] = 0
+
+
+def plan_of(campaign: Campaign, budget: BudgetRow, now_ms: int, tick_ms: int) -> Plan:
+    """Returns the span and money that a policy has to plan with.
+
+    A daily budget is to last its calendar day (from the flight's start if that is today); a
+    lifetime budget its flight, or the current day if the flight has no end.
+    """
+    start, end = budget.start_at_ms, budget.end_at_ms
+    flight = campaign.flight
+    if not budget.is_daily:
+        start = flight.start_at_ms or now_ms - now_ms % 86_400_000
+        end = flight.end_at_ms or now_ms - now_ms % 86_400_000 + 86_400_000
+    if flight.start_at_ms is not None:
+        start = max(start, flight.start_at_ms)
+    if flight.end_at_ms is not None:
+        end = min(end, flight.end_at_ms)
+    return Plan(
+        budget_micros=budget.limit_micros,
+        conversion_micros=conversion_micros(campaign, None),
+        has_target=campaign.goal.kind is not GoalKind.MAX_CONVERSIONS,
+        start_at_ms=start,
+        end_at_ms=max(end, start + tick_ms),
+        tick_ms=tick_ms,
+    )
+
+
+def _binding_budget(campaign: Campaign, spent: dict[int, int], now_ms: int) -> BudgetRow:
+    """Returns the budget with the least left: the one that the plan has to obey."""
+    return min(
+        budgets_of(campaign, now_ms),
+        key=lambda row: (row.limit_micros - spent.get(row.budget_id, 0), row.budget_id),
+    )
+
+
+def _counts_by_campaign(intent: Intent, view: LedgerView) -> dict[int, Counts]:
+    by_line_item = {line_item.line_item_id: line_item for line_item in view.line_items}
+    found: dict[int, Counts] = {}
+    for campaign in intent.campaigns:
+        counters = [
+            by_line_item[item.line_item_id]
+            for item in campaign.line_items
+            if item.line_item_id in by_line_item
+        ]
+        found[campaign.campaign_id] = Counts(
+            impressions=sum(c.impressions for c in counters),
+            clicks=sum(c.clicks for c in counters),
+            conversions=sum(c.conversions for c in counters),
+            conversion_value_micros=sum(c.conversion_value_micros for c in counters),
+            expected_conversions=sum(c.expected_conversions for c in counters),
+        )
+    return found
+
+
+def _lifts(view: LedgerView) -> dict[int, Lift]:
+    """Returns each creative's click lift posterior: gamma(prior + clicks, prior + expected)."""
+    return {
+        creative.creative_id: Lift(
+            shape=LIFT_PRIOR + creative.clicks,
+            rate=LIFT_PRIOR + creative.expected_clicks,
+            is_cold=creative.expected_clicks < COLD_EXPECTED_CLICKS,
+        )
+        for creative in view.creatives
+    }
+
+
+def _conversion_values(intent: Intent, view: LedgerView) -> dict[int, int]:
+    """Returns campaign id -> mean value per conversion, where 20 or more were seen."""
+    return {
+        campaign_id: counts.conversion_value_micros // counts.conversions
+        for campaign_id, counts in _counts_by_campaign(intent, view).items()
+        if counts.conversions >= 20 and counts.conversion_value_micros > 0
+    }
