@@ -7,22 +7,24 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from market.decision import DECISION_DTYPE
 from market.events import EventKind
 from market.exchange import ExchangeProfile
 from market.money import CURRENCY_NAMES, price_to_wire
-from market.notices import MACROS, Token, notice_path, sign
+from market.notices import KIND_NAMES, MACROS, TAG_CHARS, Token, sign, tag_place
 from market.openrtb import Bid, BidResponse, Deal, Imp, SeatBid, encode_response
 from market.openrtb_reading import number_text
-from market.opportunity import OPPORTUNITY_DTYPE
 from market.snapshot import Snapshot
 
 IMPRESSION_URL = "{{IMPRESSION_URL}}"
 CLICK_URL = "{{CLICK_URL}}"
 
-_DECISION_NAMES = tuple(DECISION_DTYPE.names or ())
-_OPPORTUNITY_NAMES = tuple(OPPORTUNITY_DTYPE.names or ())
-_BID_KINDS = (EventKind.WIN, EventKind.BILLING, EventKind.LOSS)
+_BID_KINDS = (
+    EventKind.WIN,
+    EventKind.BILLING,
+    EventKind.LOSS,
+    EventKind.IMPRESSION,
+    EventKind.CLICK,
+)
 _MTYPE = {1: 1, 2: 2, 4: 3, 8: 4}
 """Format bit -> OpenRTB mtype (2.6 section 4.2.3)."""
 
@@ -47,9 +49,14 @@ class Answers:
     def __init__(self, snapshot: Snapshot, base_url: str, notice_key: bytes) -> None:
         """Takes the snapshot, the address of the notices and the secret that signs them."""
         self._key = notice_key
-        self._base_url = base_url
-        self._seats = snapshot.head.seats
-        self._seat_codes = snapshot.arrays.line_items["seat_code"]
+        self._urls = tuple(
+            (f"{base_url}/n/{KIND_NAMES[kind]}/", tag_place(kind), MACROS[kind])
+            for kind in _BID_KINDS
+        )
+        seats = snapshot.head.seats
+        self._seats_by_row = tuple(
+            seats.get(int(code), "") for code in snapshot.arrays.line_items["seat_code"]
+        )
         self._shown = tuple(
             _shown(snapshot, row) for row in range(snapshot.arrays.creatives.shape[0])
         )
@@ -64,30 +71,30 @@ class Answers:
     ) -> tuple[str, Bid]:
         """Returns (seat, bid) of one decision that bids, as OpenRTB 2.6 section 4.2.3."""
         # .item() turns a record into Python values in one call; field by field costs ten times that.
-        d = dict(zip(_DECISION_NAMES, decision.item(), strict=True))
-        o = dict(zip(_OPPORTUNITY_NAMES, opportunity.item(), strict=True))
-        token = Token(
-            d["bid_hi"], d["bid_lo"], d["advertiser_id"], d["campaign_id"], d["line_item_id"],
-            d["creative_id"], d["reserved_micros"], d["rate_micros"], o["quantity_micros"],
-            o["arrival_ms"], d["deadline_ms"], o["exchange"], d["bid_currency"],
-            d["account_currency"], d["format"], o["is_test"], worker,
+        (
+            bid_hi, bid_lo, line_item_row, creative_row, advertiser_id, campaign_id, line_item_id,
+            creative_id, bid_cpm_micros, reserved_micros, _, _, rate_micros, deadline_ms, _,
+            deal_index, bid_currency, account_currency, size, _, _, _, _, _, _, format_bit, *_,
+        ) = decision.item()  # fmt: skip
+        arrival_ms = int(opportunity["arrival_ms"])
+        text, tags = sign(
+            self._key,
+            Token(
+                bid_hi, bid_lo, advertiser_id, campaign_id, line_item_id, creative_id,
+                reserved_micros, rate_micros, int(opportunity["quantity_micros"]), arrival_ms,
+                deadline_ms, int(opportunity["exchange"]), bid_currency, account_currency,
+                format_bit, int(opportunity["is_test"]), worker,
+            ),
         )  # fmt: skip
-        text, tags = sign(self._key, token)
-        nurl, burl, lurl = (
-            f"{self._base_url}{notice_path(kind, text, tags)}{MACROS[kind]}" for kind in _BID_KINDS
-        )
-        impression = (
-            f"{self._base_url}{notice_path(EventKind.IMPRESSION, text, tags)}"
-            f"{MACROS[EventKind.IMPRESSION]}"
-        )
-        click = f"{self._base_url}{notice_path(EventKind.CLICK, text, tags)}"
-        shown = self._shown[d["creative_row"]]
-        size = d["size"]
-        seat_code = int(self._seat_codes[d["line_item_row"]])
-        return self._seats[seat_code], Bid(
-            id=f"{d['bid_hi']:016x}{d['bid_lo']:016x}",
+        nurl, burl, lurl, impression, click = [
+            f"{prefix}{text}{tags[place : place + TAG_CHARS]}{macros}"
+            for prefix, place, macros in self._urls
+        ]
+        shown = self._shown[creative_row]
+        return self._seats_by_row[line_item_row], Bid(
+            id=f"{bid_hi:016x}{bid_lo:016x}",
             impid=imp.id,
-            price=price_to_wire(d["bid_cpm_micros"]),
+            price=price_to_wire(bid_cpm_micros),
             nurl=nurl,
             burl=burl,
             lurl=lurl,
@@ -95,18 +102,18 @@ class Answers:
             adid=shown.crid,
             adomain=shown.adomain,
             iurl=shown.iurl,
-            cid=str(d["campaign_id"]),
+            cid=str(campaign_id),
             crid=shown.crid,
             cat=shown.cat,
             attr=shown.attributes,
             protocol=shown.protocol,
             language=shown.language,
-            dealid=number_text(deals[d["deal_index"]].id) if d["deal_index"] >= 0 else None,
+            dealid=number_text(deals[deal_index].id) if deal_index >= 0 else None,
             w=size >> 16 or None,
             h=size & 0xFFFF or None,
-            exp=(d["deadline_ms"] - o["arrival_ms"]) // 1000,
+            exp=(deadline_ms - arrival_ms) // 1000,
             dur=shown.duration_s,
-            mtype=_MTYPE[d["format"]],
+            mtype=_MTYPE[format_bit],
         )
 
 

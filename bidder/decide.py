@@ -25,11 +25,20 @@ if TYPE_CHECKING:
     from market.snapshot import Snapshot
 
 
+_CAP = int(CreditKind.CAP)
+_RESET = int(CreditKind.RESET)
+PROPENSITY_DRAWS = 32
+"""Keyed draws by which the probability of a creative's choice is estimated."""
+_WINDOW_MS_MAX = 604_800_000
+"""A count that comes back after its counter was dropped is kept for the longest window."""
+
+
 class Work(NamedTuple):
     """Scratch of one decision: reused, never read across opportunities.
 
     Shapes: words[W], scratch[W] uint64; features[F] uint32; vector[2E], bias[2] float64;
-    chosen[3] float64 = pctr, pcvr, propensity; best, offer, nothing: [1] of DECISION_DTYPE.
+    chosen[2] float64 = pctr, pcvr; draws[2, 32] float64; best, offer, nothing: [1] of
+    DECISION_DTYPE.
     """
 
     words: npt.NDArray[np.uint64]
@@ -38,6 +47,7 @@ class Work(NamedTuple):
     vector: npt.NDArray[np.float64]
     bias: npt.NDArray[np.float64]
     chosen: npt.NDArray[np.float64]
+    draws: npt.NDArray[np.float64]
     best: npt.NDArray[np.void]
     offer: npt.NDArray[np.void]
     nothing: npt.NDArray[np.void]
@@ -54,7 +64,8 @@ def new_work(snapshot: Snapshot) -> Work:
         features=np.zeros(FEATURE_COUNT, np.uint32),
         vector=np.zeros(snapshot.arrays.context_vectors.shape[1]),
         bias=np.zeros(2),
-        chosen=np.zeros(3),
+        chosen=np.zeros(2),
+        draws=np.zeros((2, PROPENSITY_DRAWS)),
         best=np.zeros(1, DECISION_DTYPE),
         offer=np.zeros(1, DECISION_DTYPE),
         nothing=nothing,
@@ -105,23 +116,21 @@ class Decider:
         self._versions = _versions(snapshot)
 
     def credit(self, credits: npt.NDArray[np.void], now_ms: int) -> None:
-        """Takes credits from the budgets' owner, [N] of ``market.state.CREDIT_DTYPE``."""
-        for credit in credits:
-            key = int(credit["key"])
-            if credit["kind"] == CreditKind.RESET:
-                self.state.available_micros[:] = 0
-                self._parked.clear()
-                continue
-            if credit["kind"] == CreditKind.CAP:
+        """Takes credits from the budgets' owner, [N] of ``market.state.CREDIT_DTYPE``, in order."""
+        available = self.state.available_micros
+        for key, amount, kind in credits.tolist():
+            if kind == _CAP:
                 cap_add(
-                    self.state.cap_slots, self.worker, credit["key"], -credit["amount"], now_ms, 0
-                )
-                continue
-            row = self._budget_rows.get(key)
-            if row is None:
-                self._parked[key] = self._parked.get(key, 0) + int(credit["amount"])
+                    self.state.cap_slots, self.worker, np.uint64(key), -amount, now_ms,
+                    now_ms + _WINDOW_MS_MAX,
+                )  # fmt: skip
+            elif kind == _RESET:
+                available[:] = 0
+                self._parked.clear()
+            elif key in self._budget_rows:
+                available[self._budget_rows[key]] += amount
             else:
-                self.state.available_micros[row] += credit["amount"]
+                self._parked[key] = self._parked.get(key, 0) + amount
 
     def available(self) -> dict[int, int]:
         """Returns what may still be reserved, by budget id, those of past snapshots included."""

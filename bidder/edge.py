@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from array import array
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,13 +22,10 @@ from market.exchange import ExchangeProfile
 from market.money import CURRENCY_NUMBERS, MICROS, price_from_wire
 from market.openrtb import (
     App,
-    Audio,
     Banner,
     BidRequest,
-    Content,
     Deal,
     Imp,
-    Native,
     Site,
     TimedMedia,
     Video,
@@ -51,9 +48,14 @@ from market.opportunity import (
     Opportunities,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _HOUR_CODES = tuple(code_of(f"{day} {hour}") for day in _DAYS for hour in range(24))
 _INVENTORY_CODES = {name: code_of(name) for name in ("site", "app", "dooh")}
+# Plain integers: arithmetic on an enum member costs a microsecond.
+_BANNER, _VIDEO, _AUDIO, _NATIVE = (int(f) for f in Format)
 _EPOCH_WEEKDAY = 4
 """1 January 1970 was a Thursday; Sunday is day 0."""
 
@@ -73,10 +75,10 @@ def _family(*prefixes: str) -> int:
 
 
 _FAMILIES = {
-    Format.BANNER: _family("image/", "text/", "application/"),
-    Format.VIDEO: _family("video/"),
-    Format.AUDIO: _family("audio/"),
-    Format.NATIVE: _family("image/"),
+    _BANNER: _family("image/", "text/", "application/"),
+    _VIDEO: _family("video/"),
+    _AUDIO: _family("audio/"),
+    _NATIVE: _family("image/"),
 }
 _USD = CURRENCY_NUMBERS["USD"]
 _CODE_BOOK_MAX = 500_000
@@ -143,6 +145,7 @@ class Edge:
         """Takes the salt of user pseudonyms (``Deployment.user_salt_hex``)."""
         self._salt = user_salt
         self._codes = _CodeBook()
+        self._windows: dict[tuple[str, int], int] = {}
 
     def read(self, request: BidRequest, profile: ExchangeProfile, arrival_ms: int) -> Offer:
         """Returns what ``request`` offers through the exchange of ``profile``."""
@@ -192,10 +195,7 @@ class Edge:
         floor_currency = CURRENCY_NUMBERS.get((imp.bidfloorcur or "USD").strip().upper(), 0)
         multiplier = imp.qty.multiplier if imp.qty is not None else None
         quantity = MICROS if multiplier is None else min(max(int(multiplier * MICROS), 0), 10**9)
-        windows = shared.profile.billing_window_ms
-        window = max(
-            windows.get(name, 300_000) for bit, name in _FORMAT_NAMES if slot.formats & bit
-        )
+        window = self._window_ms(shared.profile, slot.formats)
         return _RECORD.pack(
             key_hi, key_lo, shared.arrival_ms, shared.user_key, shared.profile.exchange_id,
             *dimensions, *shared.list_first, *shared.list_count, deal_first, deal_count,
@@ -206,6 +206,16 @@ class Edge:
             slot.duration_ms_min, slot.duration_ms_max, slot.attributes_blocked, slot.protocols,
             slot.media_types, quantity, window,
         )  # fmt: skip
+
+    def _window_ms(self, profile: ExchangeProfile, formats: int) -> int:
+        """Returns the longest billing window over the imp's formats: any of them may be shown."""
+        key = (profile.name, formats)
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = max(
+                profile.billing_window_ms[name] for bit, name in _NAMES.items() if formats & bit
+            )
+        return window
 
     def _dimensions(
         self, request: BidRequest, profile: ExchangeProfile, arrival_ms: int, *, is_known: bool
@@ -262,34 +272,46 @@ class Edge:
         """Appends the lists of ``market.opportunity.CodeList`` to the pool; (first, count) each."""
         channel = request.site or request.app or request.dooh
         content = channel.content if channel is not None else None
-        categories: tuple[str, ...] = ()
-        keywords: tuple[str, ...] = ()
-        if isinstance(channel, (Site, App)):
-            categories = texts(channel.cat)
-        if channel is not None:
-            keywords = _keywords(channel.keywords)
-        if content is not None:
-            categories += texts(content.cat)
-            keywords += _keywords(content.keywords)
-        segments: tuple[str, ...] = ()
-        if may_know and request.user is not None and request.user.data:
-            segments = tuple(
-                text
-                for data in request.user.data
-                for segment in data.segment or ()
-                if (text := number_text(segment.id)) is not None
-            )
-        lists = (
-            segments, categories, keywords, texts(request.wseat), texts(request.bseat),
-            texts(request.acat), texts(request.bcat), texts(request.badv), texts(request.bapp),
-        )  # fmt: skip
-        assert len(lists) == CODE_LIST_COUNT
         first: list[int] = []
+        count: list[int] = []
+
+        def end_list() -> None:
+            start = first[-1] + count[-1] if first else 0
+            first.append(start)
+            count.append(len(pool) - start)
+
+        user = request.user
+        if may_know and user is not None and user.data:
+            for data in user.data:
+                for segment in data.segment or ():
+                    self._add(pool, (segment.id,))
+        end_list()
+        if isinstance(channel, (Site, App)):
+            self._add(pool, channel.cat)
+        if content is not None:
+            self._add(pool, content.cat)
+        end_list()
+        if channel is not None and channel.keywords:
+            self._add(pool, _keywords(channel.keywords))
+        if content is not None and content.keywords:
+            self._add(pool, _keywords(content.keywords))
+        end_list()
+        for values in (
+            request.wseat, request.bseat, request.acat, request.bcat, request.badv, request.bapp,
+        ):  # fmt: skip
+            if values:
+                self._add(pool, values)
+            end_list()
+        assert len(first) == CODE_LIST_COUNT
+        return first, count
+
+    def _add(self, pool: list[int], values: Sequence[str | float | None] | None) -> None:
+        """Appends the codes of a list of identifiers; empty ones say nothing."""
         codes = self._codes
-        for values in lists:
-            first.append(len(pool))
-            pool.extend([codes[value] for value in values])
-        return first, [len(values) for values in lists]
+        for value in values or ():
+            text = value if isinstance(value, str) else number_text(value)
+            if text:
+                pool.append(codes[text])
 
     def _deals(
         self, imp: Imp, pool: list[int], rows: list[tuple[int, int, int, int, int, int]]
@@ -338,7 +360,7 @@ class _Slot(NamedTuple):
     media_types: int
 
 
-_FORMAT_NAMES = tuple((int(f), str(f.name).lower()) for f in Format)
+_NAMES = {int(f): str(f.name).lower() for f in Format}
 _ZERO_SIZES = (0,) * SIZE_COUNT_MAX
 _NOTHING = Opportunities(
     records=np.zeros(0, OPPORTUNITY_DTYPE),
@@ -373,49 +395,59 @@ def _slot_of(imp: Imp) -> _Slot | str:
     duration = (0, 0)
     says_media = False
     fault = "imp.banner"
-    if imp.banner is not None:
-        found = _sizes(imp.banner)
+    banner = imp.banner
+    if banner is not None:
+        found = _sizes(banner)
         if isinstance(found, str):
             fault = found
         else:
             sizes = found
-            formats |= Format.BANNER
-    for kind, offered in (
-        (Format.VIDEO, imp.video), (Format.AUDIO, imp.audio), (Format.NATIVE, imp.native),
-    ):  # fmt: skip
-        if offered is None:
+            formats = _BANNER
+            attributes = _bits(banner.battr)
+            says_media = bool(banner.mimes)
+            media = _media(banner.mimes, _BANNER)
+    for kind, timed in ((_VIDEO, imp.video), (_AUDIO, imp.audio)):
+        if timed is None:
             continue
+        span = _duration(timed)
+        if span is None:
+            return f"imp.{_NAMES[kind]}.minduration"
         formats |= kind
-        if isinstance(offered, TimedMedia):
-            duration = _duration(offered)
-            if duration is None:
-                return f"imp.{str(kind.name).lower()}.minduration"
-            accepted = protocols_of(offered) if isinstance(offered, Video) else integers(
-                offered.protocols
-            )  # fmt: skip
-            protocols |= sum(1 << p for p in set(accepted) if 0 < p < 64)
+        duration = span
+        accepted = protocols_of(timed) if isinstance(timed, Video) else timed.protocols
+        protocols |= _bits(accepted)
+        attributes |= _bits(timed.battr)
+        says_media = says_media or bool(timed.mimes)
+        media |= _media(timed.mimes, kind)
+    if imp.native is not None:
+        formats |= _NATIVE
+        attributes |= _bits(imp.native.battr)
+        media |= _FAMILIES[_NATIVE]
     if not formats:
         return fault
-    for kind, offered in (
-        (Format.BANNER, imp.banner), (Format.VIDEO, imp.video),
-        (Format.AUDIO, imp.audio), (Format.NATIVE, imp.native),
-    ):  # fmt: skip
-        if offered is None or not formats & kind:
-            continue
-        attributes |= sum(1 << a for a in set(integers(offered.battr)) if 0 < a < 64)
-        mimes = () if isinstance(offered, Native) else texts(offered.mimes)
-        if mimes:
-            says_media = True
-            bits = 0
-            for mime in mimes:
-                bits |= _MEDIA_BITS.get(mime.strip().lower(), 0)
-            media |= bits or _NO_KNOWN_MEDIA
-        else:
-            media |= _FAMILIES[kind]
     return _Slot(
         formats, sizes, duration[0], duration[1], attributes, protocols,
         media if says_media else 0,
     )  # fmt: skip
+
+
+def _bits(codes: Sequence[str | float] | None) -> int:
+    """Returns a mask with bit k set for every code k in 1..63."""
+    mask = 0
+    for code in integers(codes) if codes else ():
+        if 0 < code < 64:
+            mask |= 1 << code
+    return mask
+
+
+def _media(mimes: Sequence[str | float] | None, kind: int) -> int:
+    """Returns the media types accepted of a format: all of its family where none is named."""
+    if not mimes:
+        return _FAMILIES[kind]
+    mask = 0
+    for mime in texts(mimes):
+        mask |= _MEDIA_BITS.get(mime.strip().lower(), 0)
+    return mask or _NO_KNOWN_MEDIA
 
 
 def _sizes(banner: Banner) -> tuple[int, ...] | str:
@@ -454,6 +486,3 @@ def _currencies(request: BidRequest) -> tuple[int, ...]:
 
 def _keywords(text: str | None) -> tuple[str, ...]:
     return tuple(word for part in (text or "").split(",") if (word := part.strip()))
-
-
-__all__ = ["Audio", "Content", "Edge", "Offer", "Refusal", "age_band"]

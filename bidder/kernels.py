@@ -16,7 +16,7 @@ from bidder.recommendation.kernels import context_side, pair_probabilities
 from market.decision import NoBidReason
 from market.events import BUDGETS_PER_LINE_ITEM, CAPS_PER_LINE_ITEM, EventFlag, EventKind
 from market.features import CONTEXT_BUCKETS, CONTEXT_DIMENSIONS
-from market.kernel import kernel
+from market.kernel import bare_kernel as kernel
 from market.kernels import (
     amount_micros,
     at_opportunity,
@@ -43,7 +43,6 @@ _NO_BID = int(EventKind.NO_BID)
 _CREATIVE_CHOICE = int(Purpose.CREATIVE_CHOICE)
 _PROPENSITY = int(Purpose.PROPENSITY)
 _NO_BID_SAMPLE = int(Purpose.NO_BID_SAMPLE)
-_PROPENSITY_DRAWS = 32
 _FIXED_PRICE = 3
 
 _SEGMENT = int(CodeList.SEGMENT)
@@ -107,6 +106,13 @@ def find_row(row_keys, row_values, table, code):
 
 
 @kernel
+def _copy(source, target):
+    """Copies element by element: a slice assignment would allocate."""
+    for i in range(target.shape[0]):
+        target[i] = source[i]
+
+
+@kernel
 def _is_empty(words):
     for w in range(words.shape[0]):
         if words[w] != _U0:
@@ -142,7 +148,7 @@ def match(opportunity, codes, arrays, words, scratch):
             if row >= 0:
                 for w in range(words.shape[0]):
                     scratch[w] |= arrays.rows[row, w]
-    words[:] = scratch
+    _copy(scratch, words)
     if _is_empty(words):
         return R_FORMAT, 0
     for rule in range(_RULES.shape[0]):
@@ -360,13 +366,11 @@ def lift_draw(key, actor, shape, rate):
 
 @kernel
 def choose_creative(opportunity, arrays, slots, worker, line_item, vector, bias, seed, chosen):
-    """Fills chosen[5] = pctr, pcvr, propensity, and returns (creative row or -1, reason reached).
+    """Fills chosen[2] = pctr, pcvr, and returns (creative row or -1, furthest NoBidReason).
 
     Among the creatives that can be shown, the one with the highest pctr * pcvr * lift is chosen,
     where the lift of a creative in cold start is a Thompson draw from its posterior and of another
     its posterior mean. pctr is reported times the mean lift: the draw chooses, it does not price.
-    The propensity is the share of 32 further draws in which the same creative would have been
-    chosen, smoothed to (k + 1/2) / 33; it is 1 where nothing was drawn.
     """
     reached = 0
     first = line_item.creative_first
@@ -374,8 +378,6 @@ def choose_creative(opportunity, arrays, slots, worker, line_item, vector, bias,
     key = at_opportunity(stream(seed, _CREATIVE_CHOICE), opportunity.key_hi, opportunity.key_lo)
     best = np.int64(-1)
     best_worth = -1.0
-    shown = 0
-    is_drawn = False
     for c in range(first, first + count):
         creative = arrays.creatives[c]
         reason = creative_obstacle(opportunity, creative)
@@ -391,48 +393,54 @@ def choose_creative(opportunity, arrays, slots, worker, line_item, vector, bias,
         lift = mean
         if creative.is_cold:
             lift = lift_draw(key, creative.creative_id, creative.lift_shape, creative.lift_rate)
-            is_drawn = True
-        shown += 1
         worth = pctr * pcvr * lift
         if worth > best_worth:
             best = np.int64(c)
             best_worth = worth
             chosen[0] = min(pctr * mean, 1.0)
             chosen[1] = pcvr
-    chosen[2] = 1.0
-    if is_drawn and shown > 1:
-        chosen[2] = _propensity(opportunity, arrays, slots, worker, line_item, vector, bias, seed, best)
     return best, reached
 
 
 @kernel
-def _propensity(opportunity, arrays, slots, worker, line_item, vector, bias, seed, chosen_row):
+def choice_propensity(opportunity, arrays, slots, worker, offer, vector, bias, seed, draws):
+    """Returns the share of 32 further keyed draws that choose the creative of ``offer`` again.
+
+    Smoothed to (k + 1/2) / 33; 1 where there was nothing to draw. Only computed for the bid that is
+    made. draws: [2, 32] scratch, worth and creative row of the best so far by draw.
+    """
     base = at_opportunity(stream(seed, _PROPENSITY), opportunity.key_hi, opportunity.key_lo)
-    best = np.full(_PROPENSITY_DRAWS, -1.0)
-    winner = np.full(_PROPENSITY_DRAWS, -1)
+    line_item = arrays.line_items[offer.line_item_row]
     first = line_item.creative_first
+    draws[0, :] = -1.0
+    shown = 0
+    is_drawn = False
     for c in range(first, first + line_item.creative_count):
         creative = arrays.creatives[c]
         if creative_obstacle(opportunity, creative) != 0:
             continue
         if cap_obstacle(opportunity, arrays, slots, worker, line_item, c) != 0:
             continue
+        shown += 1
+        is_drawn = is_drawn or creative.is_cold != 0
         pctr, pcvr = pair_probabilities(
             vector, bias, c, arrays.ad_vectors, arrays.ad_bias, arrays.calibration
         )
         lift = creative.lift_shape / creative.lift_rate
-        for draw in range(_PROPENSITY_DRAWS):
+        for draw in range(draws.shape[1]):
             if creative.is_cold:
                 key = mix(base + np.uint64(draw))
                 lift = lift_draw(key, creative.creative_id, creative.lift_shape, creative.lift_rate)
             worth = pctr * pcvr * lift
-            if worth > best[draw]:
-                best[draw] = worth
-                winner[draw] = c
+            if worth > draws[0, draw]:
+                draws[0, draw] = worth
+                draws[1, draw] = c
+    if shown < 2 or not is_drawn:
+        return 1.0
     hits = 0
-    for draw in range(_PROPENSITY_DRAWS):
-        hits += winner[draw] == chosen_row
-    return (hits + 0.5) / (_PROPENSITY_DRAWS + 1.0)
+    for draw in range(draws.shape[1]):
+        hits += np.int64(draws[1, draw]) == offer.creative_row
+    return (hits + 0.5) / (draws.shape[1] + 1.0)
 
 
 @kernel
@@ -532,7 +540,6 @@ def evaluate(opportunity, codes, deals, arrays, live, state, row, worker, seed, 
         offer.size = opportunity.sizes[0]
     offer.pctr = chosen[0]
     offer.pcvr = chosen[1]
-    offer.propensity = chosen[2]
     offer.shading_factor = shading
     offer.format = creative.format
     return 0
@@ -586,7 +593,7 @@ def fill_event(opportunity, offer, kind, weight, versions, worker, event):
     event.weight = weight
     event.reason = offer.reason
     event.quantity_micros = opportunity.quantity_micros
-    event.features[:] = offer.features
+    _copy(offer.features, event.features)
     event.bid_hi = offer.bid_hi
     event.bid_lo = offer.bid_lo
     event.deadline_ms = offer.deadline_ms
@@ -605,8 +612,8 @@ def fill_event(opportunity, offer, kind, weight, versions, worker, event):
     event.pctr = offer.pctr
     event.pcvr = offer.pcvr
     event.propensity = offer.propensity
-    event.budgets[:] = offer.budgets
-    event.caps[:] = offer.caps
+    _copy(offer.budgets, event.budgets)
+    _copy(offer.caps, event.caps)
     event.rate_micros = offer.rate_micros
     event.shading_factor = offer.shading_factor
     event.size = offer.size
@@ -675,7 +682,11 @@ def decide_block(
             best[0].reason = 0
             best[0].detail = 0
             best[0].caps[:] = _U0
-            best[0].features[:] = work.features
+            _copy(work.features, best[0].features)
+            best[0].propensity = choice_propensity(
+                opportunity, arrays, state.cap_slots, worker, best[0], work.vector, work.bias,
+                seed, work.draws,
+            )  # fmt: skip
             commit(opportunity, arrays, state, worker, best[0])
             decisions[n] = best[0]
             state.no_bids[0] += 1
@@ -684,7 +695,7 @@ def decide_block(
             decisions[n] = work.nothing[0]
             decision.reason = reason
             decision.detail = detail
-            decision.features[:] = work.features
+            _copy(work.features, decision.features)
             state.no_bids[reason] += 1
             key = at_opportunity(
                 stream(seed, _NO_BID_SAMPLE), opportunity.key_hi, opportunity.key_lo

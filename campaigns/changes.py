@@ -21,6 +21,7 @@ from campaigns.store import (
     IdempotencyRecord,
     SequenceName,
     StoredCampaign,
+    StoredLineItem,
     bump_intent,
     next_ids,
 )
@@ -28,6 +29,8 @@ from market.campaign import Campaign, LineItem, Problem, problems_of
 from policies.bidding import POLICIES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
     from campaigns.auth import Actor
@@ -100,6 +103,19 @@ def changes_of(session: Session, actor: Actor, campaign_id: int) -> tuple[Change
     return tuple(rows.scalars())
 
 
+def line_item_ids_of(session: Session, campaigns: Sequence[Campaign]) -> dict[int, set[int]]:
+    """Returns, by campaign id, the ids of all line items the campaigns have or ever had."""
+    found: dict[int, set[int]] = {campaign.campaign_id: set() for campaign in campaigns}
+    rows = session.execute(
+        select(StoredLineItem.campaign_id, StoredLineItem.line_item_id).where(
+            StoredLineItem.campaign_id.in_(found)
+        )
+    )
+    for campaign_id, line_item_id in rows:
+        found[campaign_id].add(line_item_id)
+    return found
+
+
 def replay_of(session: Session, actor: Actor, idempotency: Idempotency) -> Campaign | None:
     """Returns what was answered to this create before, None if it is new.
 
@@ -158,6 +174,7 @@ def store_campaign(
     )
     session.add(_filled(row, campaign, change.at_ms))
     session.flush()
+    _keep_line_items(session, None, campaign)
     _trace(session, actor, None, campaign, change)
     if idempotency is not None:
         session.add(
@@ -202,6 +219,7 @@ def store_change(
     row = _row_of(session, actor, current.campaign_id)
     assert row.version == current.version, "the row was read in this transaction"
     _filled(row, edited, change.at_ms)
+    _keep_line_items(session, current, edited)
     _trace(session, actor, current, edited, change)
     return edited
 
@@ -245,6 +263,15 @@ def _filled(row: StoredCampaign, campaign: Campaign, now_ms: int) -> StoredCampa
     return row
 
 
+def _keep_line_items(session: Session, before: Campaign | None, after: Campaign) -> None:
+    known = {item.line_item_id for item in before.line_items} if before else set[int]()
+    session.add_all(
+        StoredLineItem(line_item_id=item.line_item_id, campaign_id=after.campaign_id)
+        for item in after.line_items
+        if item.line_item_id not in known
+    )
+
+
 def _trace(
     session: Session, actor: Actor, before: Campaign | None, after: Campaign, change: Change
 ) -> None:
@@ -265,9 +292,7 @@ def _trace(
     bump_intent(session)
 
 
-def _check(
-    read: Shaped[Campaign], current: Campaign, broken: tuple[Problem, ...] = ()
-) -> None:
+def _check(read: Shaped[Campaign], current: Campaign, broken: tuple[Problem, ...] = ()) -> None:
     asked = read.value
     rules = [*_identity_problems(asked, current), *problems_of(asked), *broken]
     if asked.policy not in POLICIES:

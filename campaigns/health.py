@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from market.control import WORKERS_MAX, ControlBlock, WorkerWord, Word
+from market.control import WORKERS_MAX, ControlBlock, Word, WorkerWord
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -83,6 +84,10 @@ class EngineWatch:
     def is_stopping(self) -> bool:
         """Whether the supervisor asked every process to leave."""
         return self._block.words[Word.STOP] != 0
+
+    def clock(self, wall: Callable[[], int]) -> Callable[[], int]:
+        """Returns the clock of the run (``ControlBlock.clock``)."""
+        return self._block.clock(wall)
 
     def health(self, intent_version_published: int) -> EngineHealth:
         """Returns how the engine is at this moment."""

@@ -24,6 +24,7 @@ class Publisher:
 
     Attributes:
         version: of the intent that was published last; 0 before the first.
+        is_behind: the last attempt failed; ``publish`` should be called again.
     """
 
     def __init__(self, store: Store, folder: Path) -> None:
@@ -32,6 +33,7 @@ class Publisher:
         self._folder = folder
         self._lock = threading.Lock()
         self.version = 0
+        self.is_behind = False
 
     def publish(self) -> int:
         """Publishes the store's intent unless it is out already; returns its version.
@@ -51,9 +53,11 @@ class Publisher:
                 try:
                     write_intent(self._folder, Intent(version, campaigns))
                 except OSError as error:
+                    self.is_behind = True
                     raise NotReady(
                         f"intent {version}: it is stored but cannot be published ({error}); "
                         "free the disk and retry"
                     ) from error
                 self.version = version
+            self.is_behind = False
             return version

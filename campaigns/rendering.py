@@ -62,7 +62,7 @@ class Studio:
 
     def __init__(self, asset_folder: Path, asset_url: str) -> None:
         """Takes where files lie and the URL below which browsers find them."""
-        self._folder = asset_folder
+        self._assets = AssetStore(asset_folder, asset_url)
         self._url = asset_url
         self._lock = threading.Lock()
         self._fonts: FontBook | None = None
@@ -84,10 +84,19 @@ class Studio:
                 raise invalid_campaign((problem,)) from error
         return tuple(self._creative(each) for each in rendered)
 
+    def image(self, sha256: str) -> tuple[bytes, str]:
+        """Returns a kept image and its media type.
+
+        Raises:
+            BadInput: there is none of this hash.
+            Corrupt: the file was damaged.
+        """
+        return self._assets.get(sha256), self._assets.asset(sha256).media_type
+
     @contextlib.contextmanager
     def _store(self, *, is_kept: bool) -> Generator[AssetStore]:
         if is_kept:
-            yield AssetStore(self._folder, self._url)
+            yield self._assets
         else:
             with TemporaryDirectory() as folder:
                 yield AssetStore(Path(folder), self._url)

@@ -152,6 +152,15 @@ class StoredCampaign(Base):
     changed_at_ms: Mapped[int]
 
 
+class StoredLineItem(Base):
+    """Which campaign a line item is, or was, a part of: what it spent stays that campaign's."""
+
+    __tablename__ = "line_items"
+
+    line_item_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.campaign_id"), index=True)
+
+
 class ChangeEvent(Base):
     """One change of one campaign: who, what, from what to what, and why. Never altered."""
 

@@ -155,6 +155,8 @@ class Typeface:
         self._faces = faces
         self._runs: dict[tuple[str, Weight], tuple[tuple[_LoadedFace, str], ...]] = {}
         self._widths: dict[tuple[str, Weight], float] = {}
+        self._inks: dict[tuple[str, int, Weight], Box] = {}
+        self._checked: set[str] = set()
 
     def covers(self, text: str) -> bool:
         """Whether both weights hold every character of ``text``."""
@@ -170,6 +172,8 @@ class Typeface:
         Raises:
             BadInput: a character has no glyph in any face, or right-to-left text needs two faces.
         """
+        if text in self._checked:
+            return
         for weight, faces in self._faces.items():
             for character in _drawn(text):
                 if not any(face.covers(character) for face in faces):
@@ -185,6 +189,9 @@ class Typeface:
                     "its font chain must hold one face for all of it"
                 )
                 raise BadInput(msg, f"/{name}")
+        if len(self._checked) >= _REMEMBERED:
+            self._checked.clear()
+        self._checked.add(text)
 
     def is_right_to_left(self, text: str) -> bool:
         """Whether the first letter with a direction reads right to left (Unicode annex 9, P2)."""
@@ -206,14 +213,20 @@ class Typeface:
 
     def ink(self, text: str, size_px: int, weight: Weight) -> Box:
         """The box of the drawn pixels, relative to the pen's start on the base line."""
-        scale = _oversampling(size_px)
-        left, top, right, bottom = self._fine_ink(text, size_px * scale, weight)
-        return Box(
-            math.floor(left / scale),
-            math.floor(top / scale),
-            math.ceil(right / scale),
-            math.ceil(bottom / scale),
-        )
+        known = self._inks.get((text, size_px, weight))
+        if known is None:
+            scale = _oversampling(size_px)
+            left, top, right, bottom = self._fine_ink(text, size_px * scale, weight)
+            known = Box(
+                math.floor(left / scale),
+                math.floor(top / scale),
+                math.ceil(right / scale),
+                math.ceil(bottom / scale),
+            )
+            if len(self._inks) >= _REMEMBERED:
+                self._inks.clear()
+            self._inks[text, size_px, weight] = known
+        return known
 
     def draw(
         self,

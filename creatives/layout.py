@@ -216,7 +216,7 @@ def _wide(size: Size, kind: LayoutKind, emphasis: Emphasis, *, has_price: bool) 
     margin = max(10, round(0.06 * height))
     share = {Emphasis.PRODUCT: 0.54, Emphasis.MESSAGE: 0.38, Emphasis.PRICE: 0.47}[emphasis]
     if width < 400:  # narrow: words need their share first
-        share -= 0.08
+        share -= 0.08 if emphasis is Emphasis.PRODUCT else 0.04
     stage_width = round(share * width)
     if kind is LayoutKind.SPLIT:
         side, column = Box(0, 0, stage_width, height), Box(stage_width, 0, width, height)
@@ -227,7 +227,7 @@ def _wide(size: Size, kind: LayoutKind, emphasis: Emphasis, *, has_price: bool) 
         )
     column = column.inset(margin, margin)
     unit = _unit(column.width, column.height)
-    subject, tag = _staged(side.inset(margin, margin), unit, emphasis, has_price=has_price)
+    subject, tag = _staged(side, margin, unit, emphasis, has_price=has_price)
     stage = Box(0, 0, width, height) if kind is LayoutKind.POSTER else side
     return _Division(stage, subject, tag, column, None, unit, Align.START)
 
@@ -250,29 +250,31 @@ def _tall(size: Size, kind: LayoutKind, emphasis: Emphasis, *, has_price: bool) 
         bottom = top + stage_height
         upper = Box(0, 0, width, top).inset(margin, margin)
         lower = Box(0, bottom, width, height).inset(margin, margin)
-        middle = Box(margin, top, width - margin, bottom)
-        subject, tag = _staged(middle, unit, emphasis, has_price=has_price)
+        middle = Box(0, top - margin, width, bottom + margin)
+        subject, tag = _staged(middle, margin, unit, emphasis, has_price=has_price)
         return _Division(Box(0, 0, width, height), subject, tag, upper, lower, unit, Align.CENTRE)
     if kind is LayoutKind.SPLIT:
         stage, column = Box(0, 0, width, stage_height), Box(0, stage_height, width, height)
     else:
         stage, column = Box(0, words, width, height), Box(0, 0, width, words)
     column = column.inset(margin, margin)
-    subject, tag = _staged(stage.inset(margin, margin), unit, emphasis, has_price=has_price)
+    subject, tag = _staged(stage, margin, unit, emphasis, has_price=has_price)
     return _Division(stage, subject, tag, column, None, unit, Align.CENTRE)
 
 
 def _staged(
-    stage: Box, unit: float, emphasis: Emphasis, *, has_price: bool
+    stage: Box, margin: int, unit: float, emphasis: Emphasis, *, has_price: bool
 ) -> tuple[Box, Box | None]:
-    """The product's box, and beneath it the one its price tag may use."""
+    """The product's box, and beneath it the one its price tag may use, which is a little wider."""
+    subject = stage.inset(margin, margin)
     if not has_price:
-        return stage, None
+        return subject, None
     tag_height = round(unit * (3.6 if emphasis is Emphasis.PRICE else 2.5))
-    top = stage.bottom - tag_height
+    top = subject.bottom - tag_height
+    near = margin // 3
     return (
-        Box(stage.left, stage.top, stage.right, top - round(0.6 * unit)),
-        Box(stage.left, top, stage.right, stage.bottom),
+        Box(subject.left, subject.top, subject.right, top - round(0.6 * unit)),
+        Box(stage.left + near, top, stage.right - near, subject.bottom),
     )
 
 
@@ -419,8 +421,7 @@ class _Column:
         size = 1.05 * self._unit
         self._pill_px = round(2.4 * size)
         block = _label("call_to_action", call_to_action, size, min(self._legible_px, 10))
-        room = self._box.width - 2 * round(_PILL_PAD * size)
-        self._button = fit(block, room, self._pill_px - 4, self._measure)
+        self._button = _fit_label(block, self._box.width, self._pill_px, self._measure)
         self._claim(self._pill_px + self._gap_px // 2)
 
     def reserve_body(self, body: str, share: float) -> None:
@@ -509,11 +510,12 @@ class _Column:
 _PILL_PAD = 1.0
 """Space between a pill's end and its label, as a multiple of the label's size."""
 
+_PILL_PAD_MIN = 0.45
+"""The same where a label would not fit otherwise."""
+
 
 def _label(name: str, text: str, size: float, legible_px: int) -> TextBlock:
-    return TextBlock(
-        name, text, Weight.BOLD, round(size), min(round(size), max(legible_px, round(0.72 * size)))
-    )
+    return TextBlock(name, text, Weight.BOLD, round(size), min(round(size), legible_px))
 
 
 def _pill(
@@ -521,9 +523,19 @@ def _pill(
 ) -> tuple[Box, PlacedText]:
     """A label of about ``size`` pixels in a pill in the middle of ``area``."""
     size = min(size, area.height / 1.7)
-    room = area.width - 2 * round(_PILL_PAD * size)
-    label = fit(_label(name, text, size, legible_px), room, area.height - 4, measure)
+    label = _fit_label(_label(name, text, size, legible_px), area.width, area.height, measure)
     return _pill_around(label, area, Align.CENTRE, measure)
+
+
+def _fit_label(block: TextBlock, width: int, height: int, measure: Measure) -> SetText:
+    """A label for a pill of at most ``width`` x ``height``, the space at its ends included."""
+    room = width - 2 * round(_PILL_PAD * block.size_px_max)
+    try:
+        return fit(block, room, height - 4, measure)
+    except BadInput:
+        narrow = msgspec.structs.replace(block, size_px_max=block.size_px_min)
+        room = width - 2 * round(_PILL_PAD_MIN * block.size_px_min)
+        return fit(narrow, room, height - 4, measure)
 
 
 def _pill_around(

@@ -94,7 +94,7 @@ def palette_of(brand_colour: str, kind: PaletteKind) -> Palette:
                 kind,
                 ground=_surface((0.995, 0.003, hue), (0.965, 0.012, hue), button=brand),
                 stage=_surface(
-                    (0.6, lively, hue), (0.42, min(lively, 0.17), neighbour), button=WHITE
+                    (0.54, lively, hue), (0.4, min(lively, 0.17), neighbour), button=WHITE
                 ),
                 product=from_oklch(0.94, min(area, 0.04), hue),
                 trim=warm,

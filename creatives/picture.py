@@ -105,8 +105,8 @@ def product_picture(width: int, height: int, category: Category, palette: Palett
     slack = max(shape.stroke for shape, _ in outlines) / 2
     low = points.min(axis=0) - slack
     across, down = (float(side) for side in points.max(axis=0) + slack - low)
-    # A little air around it all.
-    scale = 0.97 * min(width / across, height / (down * _SHADOW_ROOM))
+    # A little air around it all, a pixel at least.
+    scale = 0.98 * min((width - 2) / across, (height - 2) / (down * _SHADOW_ROOM))
     left = (width - scale * across) / 2
     top = (height - scale * down * _SHADOW_ROOM) / 2
     origin = np.array([left, top]) - scale * low

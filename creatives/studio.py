@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from creatives.assets import Asset, AssetStore
+from creatives.geometry import Size
+from creatives.layout import Emphasis, LayoutKind
 from creatives.markup import banner_template
 from creatives.render import MediaType, compose, render
 from creatives.variants import Variant, variants
+from market.errors import BadInput
 
 if TYPE_CHECKING:
     from creatives.brief import Brief
     from creatives.fonts import FontBook
-    from creatives.geometry import Size
     from creatives.layout import Arrangement
+
+
+_Setting = tuple[Size, str, LayoutKind, Emphasis]
+"""What the places of words depend on: everything but colours."""
 
 
 class RenderedCreative(msgspec.Struct, frozen=True):
@@ -60,17 +66,30 @@ def render_variants(
         BadInput: a text has characters without glyphs or does not fit, a price cannot be printed,
             or fewer than ``count`` designs can be made; the message names which and why.
     """
-    arrangements: dict[str, Arrangement] = {}
+    arrangements: dict[_Setting, Arrangement] = {}
+    refusals: dict[_Setting, BadInput] = {}
 
     def check(variant: Variant) -> None:
-        arrangements[variant.creative_key] = compose(variant, fonts)
+        setting = _setting(variant)
+        if setting in refusals:
+            raise refusals[setting]
+        if setting not in arrangements:
+            try:
+                arrangements[setting] = compose(variant, fonts)
+            except BadInput as error:
+                refusals[setting] = error
+                raise
 
     made = variants(brief, sizes, count, check)
     return tuple(
-        _rendered(variant, arrangements[variant.creative_key], store, fonts, media_type)
+        _rendered(variant, arrangements[_setting(variant)], store, fonts, media_type)
         for design in made
         for variant in design
     )
+
+
+def _setting(variant: Variant) -> _Setting:
+    return variant.size, variant.brief.headline, variant.layout, variant.attributes.emphasis
 
 
 def _rendered(

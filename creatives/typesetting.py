@@ -141,7 +141,10 @@ def fit(block: TextBlock, width: int, height: int, measure: Measure) -> SetText:
         raise BadInput(msg, f"/{block.name}")
     while low < high:
         middle = (low + high + 1) // 2
-        trial = _set_at(block, middle, width, measure)
+        lines = _broken(block, middle, width, measure)
+        # The body of a line is over half its size high: most sizes fall out without exact ink.
+        least = 0 if lines is None else (len(lines) - 1) * middle * block.line_spacing + middle / 2
+        trial = None if lines is None or least > height else _set_at(block, middle, width, measure)
         if trial is not None and trial.height <= height:
             low, best = middle, trial
         else:
@@ -210,15 +213,17 @@ def _balanced(text: SetText, width: int, measure: Measure) -> SetText:
     count = len(text.lines)
     if count == 1:
         return text
-    best, low, high = text, width // 2, text.width
+    low, high = width // 2, text.width
     while low < high:
         middle = (low + high) // 2
-        trial = _set_at(text.block, text.size_px, middle, measure)
-        if trial is not None and len(trial.lines) <= count and trial.height <= text.height:
-            best, high = trial, middle
+        lines = _broken(text.block, text.size_px, middle, measure)
+        if lines is not None and len(lines) <= count:
+            high = middle
         else:
             low = middle + 1
-    return best
+    even = _set_at(text.block, text.size_px, high + 1, measure)
+    is_better = even is not None and len(even.lines) == count and even.height <= text.height
+    return even if even is not None and is_better else text
 
 
 @lru_cache(maxsize=1024)

@@ -8,12 +8,15 @@ the session, but then nobody could say what a query sees of a batch.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 from chdb import session
 
+from ledger.disk import RealDisk
 from ledger.sql import Rows, schema_statements
 from market.errors import BadInput, NotReady
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 QUERY_SECONDS_MAX: Final = 20
 RESULT_ROWS_MAX: Final = 1_000_000
-QUERY_BYTES_MAX: Final = 2 << 30
+QUERY_BYTES_MAX: Final = 1 << 30
 
 _LIMITS: Final = (
     f"SET max_execution_time = {QUERY_SECONDS_MAX}",
@@ -48,6 +51,7 @@ _ERROR_CODE: Final = re.compile(r"Code: (\d+)\.")
 # CANNOT_SCHEDULE_TASK.
 _CODES_OF_THE_MOMENT: Final = frozenset({159, 160, 173, 241, 243, 439})
 _MESSAGE_CHARACTERS_MAX: Final = 400
+_DRAIN_TRIES: Final = 3
 
 
 class ChdbEngine:
@@ -65,12 +69,18 @@ class ChdbEngine:
         """
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        # chDB locks its folder too, but tells it on stderr and in a roundabout way.
+        try:
+            self._lock = RealDisk().lock(folder)
+        except BlockingIOError as error:
+            raise NotReady(
+                f"analytics folder {folder}: another process has it open; stop that store first"
+            ) from error
         try:
             self._session = session.Session(str(folder.resolve()))
         except RuntimeError as error:
             raise NotReady(
-                f"analytics folder {folder}: chDB cannot open it ({_short(error)}); one process "
-                "may have it open, stop the other store first"
+                f"analytics folder {folder}: chDB cannot open it: {_short(error)}"
             ) from error
         for statement in (*_LIMITS, *schema_statements(), _SYNC_EVENTS):
             self.execute(statement)
@@ -79,7 +89,8 @@ class ChdbEngine:
         """See ``AnalyticsEngine``."""
         try:
             return _rows_of(self._session.query(sql, "ArrowTable"))
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, OSError) as error:
+            self._drain()
             raise _error_of(sql, error) from error
 
     def insert(self, table: str, rows: ArrowTable) -> None:
@@ -93,14 +104,30 @@ class ChdbEngine:
         try:
             self._session.query(sql)
         except RuntimeError as error:
+            self._drain()
             raise NotReady(
                 f"analytics table {table} in {self._folder}: {rows.num_rows} rows were not taken: "
                 f"{_short(error)}; they are kept and inserted again"
             ) from error
 
+    def _drain(self) -> None:
+        """Returns once answers are whole again after a statement that failed.
+
+        chDB 26.9 begins an answer with what a failed statement before it had already written of
+        its own, so that the next caller would read rows that nobody asked for.
+        """
+        for _ in range(_DRAIN_TRIES):
+            with contextlib.suppress(RuntimeError, ValueError, OSError):
+                if self._session.query("SELECT 1 AS one", "ArrowTable").to_pylist() == [{"one": 1}]:
+                    return
+        raise NotReady(
+            f"analytics folder {self._folder}: chDB does not answer SELECT 1; restart the store"
+        )
+
     def close(self) -> None:
         """See ``AnalyticsEngine``."""
         self._session.close()
+        os.close(self._lock)
 
 
 def _rows_of(answer: Any) -> Rows:  # noqa: ANN401 - a pyarrow.Table, which has no types, or None

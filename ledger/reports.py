@@ -90,7 +90,7 @@ class Totals(msgspec.Struct, frozen=True):
     clicks: int
     conversions: int
     events_recorded: int
-    """Events of kinds 1 to 8, each once, tests included; sampled no-bids are not among them."""
+    """Events of every kind but sampled no-bids (1 to 8), each once, tests included."""
     spend_micros_by_currency: dict[str, int]
 
     @property
@@ -291,7 +291,8 @@ def totals(analytics: Analytics) -> Totals:
 def spend_over_time(analytics: Analytics, window: Window) -> tuple[CampaignSeries, ...]:
     """Returns what each campaign spent in each bucket, by campaign id.
 
-    Campaigns that spent nothing in the window are absent. Money is spent at the time of the notice that charged it, on the run's clock.
+    Campaigns that spent nothing in the window are absent. Money is spent at the time of the notice
+    that charged it, on the run's clock.
     """
     return _series(analytics, _SPEND_OVER_TIME, window)
 

@@ -388,7 +388,7 @@ class SegmentReader:
         """
         last = sys.maxsize if durable_sequence is None else durable_sequence
         frames: list[Frame] = []
-        if self._index == 0 and not self._find_cursor():
+        if self._next_sequence > last or (self._index == 0 and not self._find_cursor()):
             return frames
         try:
             may_go_on = True

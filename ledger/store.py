@@ -242,7 +242,6 @@ async def run(deployment: Deployment) -> None:
                 task.result()
     finally:
         working.cancel()
-        deployment.store_socket.unlink(missing_ok=True)
 
 
 async def _work(deployment: Deployment, words: memoryview) -> None:
@@ -264,7 +263,10 @@ async def _work(deployment: Deployment, words: memoryview) -> None:
     store = await asyncio.get_running_loop().run_in_executor(thread, open_engine)
     # Only now: the engine's folder is locked, so that a socket found here is nobody's.
     async with await asyncio.start_unix_server(store.serve, address):
-        await store.load()
+        try:
+            await store.load()
+        finally:
+            deployment.store_socket.unlink(missing_ok=True)
 
 
 def main(arguments: list[str]) -> int:

@@ -424,9 +424,10 @@ def _creative_problems(creative: Creative, at: str) -> list[Problem]:
         creative.attributes, "must be AdCOM creative attributes, 1-63",
     )  # fmt: skip
     rule(0 <= creative.protocol <= 63, "protocol", creative.protocol, "must be 0-63")
+    sha256 = creative.asset_sha256
     rule(
-        creative.asset_sha256 == "" or bool(_SHA256.fullmatch(creative.asset_sha256)), "asset_sha256",
-        creative.asset_sha256, "must be 64 hexadecimal digits in lower case",
+        sha256 == "" or bool(_SHA256.fullmatch(sha256)), "asset_sha256", sha256,
+        "must be 64 hexadecimal digits in lower case",
     )  # fmt: skip
     rule(
         creative.landing_url.startswith(("https://", "http://")), "landing_url",

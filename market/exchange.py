@@ -57,7 +57,10 @@ class ExchangeProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 DEFAULT_EXCHANGES: tuple[ExchangeProfile, ...] = (
     ExchangeProfile(name="default", exchange_id=1),
-    ExchangeProfile(name="twin", exchange_id=2, network_buffer_ms=5),
+    # The twin's day runs faster than real time, so a real-time limit would make runs differ.
+    ExchangeProfile(
+        name="twin", exchange_id=2, network_buffer_ms=0, time_ms_max=60_000, tmax_ms_default=60_000
+    ),
     ExchangeProfile(name="verbose", exchange_id=3, answers_nbr=True),
 )
 """What ships: a plain exchange, the digital twin, and one that asks for no-bid reasons."""

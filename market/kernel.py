@@ -31,3 +31,16 @@ def kernel(function: F) -> F:
         cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath=False
     )(function)
     return cast("F", compiled)
+
+
+def bare_kernel(function: F) -> F:
+    """As ``kernel``, for functions that allocate nothing: compiled without reference counting.
+
+    A kernel that is handed a tuple of arrays counts references at every access to one of them, an
+    atomic instruction each; without, a decision takes half the time. What such a kernel calls is
+    compiled with its own flags.
+    """
+    compiled = numba.njit(
+        cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath=False, _nrt=False
+    )(function)
+    return cast("F", compiled)

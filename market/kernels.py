@@ -5,7 +5,8 @@ depend on what anyone bid, on the order of ticks, on the block size or on the nu
 that two policies meet the same coins (common random numbers).
 
 Traps of the compiler that shape this file: ``uint64 + int64`` is float64 in numba, so every operand
-is cast; constants are module globals and therefore frozen at compile time.
+is cast, keys too, because a key that was returned to Python comes back as an int; constants are
+module globals and therefore frozen at compile time.
 """
 
 # To the compiler an int is an np.int64 and both are one type; to numpy's stubs they are strangers,
@@ -44,6 +45,7 @@ def mix(z: np.uint64) -> np.uint64:
     Source: the splitmix64 finaliser, Steele, Lea and Flood, "Fast splittable pseudorandom number
     generators", OOPSLA 2014, figure 16 (variant 13 of Stafford's mixers).
     """
+    z = np.uint64(z)
     z = (z ^ (z >> _S30)) * _M1
     z = (z ^ (z >> _S27)) * _M2
     return z ^ (z >> _S31)
@@ -58,7 +60,7 @@ def stream(seed: int, purpose: int) -> np.uint64:
 @kernel
 def at_opportunity(key: np.uint64, key_hi: np.uint64, key_lo: np.uint64) -> np.uint64:
     """Returns ``key`` (of ``stream``) narrowed to one opportunity, named by its 128-bit key."""
-    return mix(mix(key ^ np.uint64(key_hi)) + np.uint64(key_lo))
+    return mix(mix(np.uint64(key) ^ np.uint64(key_hi)) + np.uint64(key_lo))
 
 
 @kernel
@@ -68,7 +70,7 @@ def uniform(key: np.uint64, actor: int) -> float:
     The actor enters by a multiplication with an odd constant and a second mix, so that actors never
     repeat one another however many there are (packing them into low bits repeats past 4,096).
     """
-    return np.float64(mix(key + np.uint64(actor) * _ODD) >> _S11) * 2.0**-53
+    return np.float64(mix(np.uint64(key) + np.uint64(actor) * _ODD) >> _S11) * 2.0**-53
 
 
 @kernel
@@ -78,7 +80,7 @@ def normal(key: np.uint64, actor: int) -> float:
     Source: Box and Muller, 1958; the two uniforms are those of actors ``2 actor`` and
     ``2 actor + 1`` of a stream derived from ``key``, so it never shares a uniform with ``key``.
     """
-    own = mix(key ^ _GOLDEN)
+    own = mix(np.uint64(key) ^ _GOLDEN)
     radius = np.sqrt(-2.0 * np.log(1.0 - uniform(own, np.uint64(2) * np.uint64(actor))))
     return radius * np.cos(2.0 * np.pi * uniform(own, np.uint64(2) * np.uint64(actor) + _ONE))
 

@@ -25,7 +25,7 @@ from market.events import EventKind
 # Padded to 84 bytes, a multiple of 3: base64 then has no spare bits and no "=".
 _TOKEN = struct.Struct("<QQIIIIqqqqqHHHBBH2x")
 _TOKEN_CHARS = 112
-_TAG_CHARS = 14
+TAG_CHARS = 14
 _DIGEST_BYTES = 63
 # The place of each kind's tag among the characters of the HMAC.
 NOTICE_KINDS: tuple[EventKind, ...] = (
@@ -36,7 +36,7 @@ NOTICE_KINDS: tuple[EventKind, ...] = (
     EventKind.CLICK,
     EventKind.CONVERSION,
 )
-_PLACE = {kind: place * _TAG_CHARS for place, kind in enumerate(NOTICE_KINDS)}
+_PLACE = {kind: place * TAG_CHARS for place, kind in enumerate(NOTICE_KINDS)}
 KIND_NAMES: dict[EventKind, str] = {kind: kind.name.lower() for kind in NOTICE_KINDS}
 KINDS_BY_NAME: dict[str, EventKind] = {name: kind for kind, name in KIND_NAMES.items()}
 
@@ -91,6 +91,11 @@ class Token(NamedTuple):
     worker: int
 
 
+def tag_place(kind: EventKind) -> int:
+    """Returns where in the tags of ``sign`` the TAG_CHARS characters of ``kind`` begin."""
+    return _PLACE[kind]
+
+
 def sign(key: bytes, token: Token) -> tuple[str, str]:
     """Returns (token text, tags of all kinds) for ``notice_path``; once per bid."""
     body = _TOKEN.pack(*token)
@@ -100,7 +105,7 @@ def sign(key: bytes, token: Token) -> tuple[str, str]:
 def notice_path(kind: EventKind, text: str, tags: str) -> str:
     """Returns ``/n/{kind}/{token}{tag}`` of one notice, without its query."""
     place = _PLACE[kind]
-    return f"/n/{KIND_NAMES[kind]}/{text}{tags[place : place + _TAG_CHARS]}"
+    return f"/n/{KIND_NAMES[kind]}/{text}{tags[place : place + TAG_CHARS]}"
 
 
 def open_notice(key: bytes, kind_name: str, signed: str) -> tuple[EventKind, Token]:
@@ -122,7 +127,7 @@ def open_notice(key: bytes, kind_name: str, signed: str) -> tuple[EventKind, Tok
     if len(body) != _TOKEN.size or urlsafe_b64encode(body) != text.encode(errors="replace"):
         raise Forbidden(f"{kind_name} notice: its token was altered")
     place = _PLACE[kind]
-    expected = _tags(key, body)[place : place + _TAG_CHARS]
+    expected = _tags(key, body)[place : place + TAG_CHARS]
     if not hmac.compare_digest(tag.encode(errors="replace"), expected.encode()):
         raise Forbidden(f"{kind_name} notice: its signature does not match")
     return kind, Token(*_TOKEN.unpack(body))

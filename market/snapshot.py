@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 _MAGIC = b"LODESNAP"
 LAYOUT_VERSION = 1
-_PREFIX = struct.Struct("<8sIIQII")
-"""Magic, layout version, snapshot version, whole length, header length, CRC of header and body."""
+_PREFIX = struct.Struct("<8sIIQI")
+"""Magic, layout version, snapshot version, whole length, header length."""
+_CHECKSUM = struct.Struct("<I")
+"""CRC-32 of everything else: the prefix before it, header and body after it."""
+_HEADER_AT = _PREFIX.size + _CHECKSUM.size
 
 LINE_ITEM_DTYPE = np.dtype(
     [
@@ -256,16 +259,16 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
         sections.append(_Section(name, descr, array.shape, offset, array.nbytes))
         offset = -(-(offset + array.nbytes) // 64) * 64
     header = msgspec.msgpack.encode(_Header(snapshot.head, tuple(sections)))
-    body_at = -(-(_PREFIX.size + len(header)) // 64) * 64
+    body_at = -(-(_HEADER_AT + len(header)) // 64) * 64
     body = bytearray(body_at + offset)
-    body[_PREFIX.size : _PREFIX.size + len(header)] = header
+    body[_HEADER_AT : _HEADER_AT + len(header)] = header
     for section, array in zip(sections, snapshot.arrays, strict=True):
         at = body_at + section.offset
         body[at : at + section.byte_count] = np.ascontiguousarray(array).tobytes()
-    checksum = zlib.crc32(memoryview(body)[_PREFIX.size :])
     _PREFIX.pack_into(
-        body, 0, _MAGIC, LAYOUT_VERSION, snapshot.head.version, len(body), len(header), checksum
+        body, 0, _MAGIC, LAYOUT_VERSION, snapshot.head.version, len(body), len(header)
     )
+    _CHECKSUM.pack_into(body, _PREFIX.size, _checksum(memoryview(body)))
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     temporary.write_bytes(body)
     temporary.rename(path)
@@ -282,20 +285,24 @@ def read_snapshot(path: Path) -> Snapshot:
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise Corrupt(f"snapshot {path.name}: {error}; {_CURE}") from error
-    if len(view) < _PREFIX.size:
+    if len(view) < _HEADER_AT:
         raise Corrupt(f"snapshot {path.name}: {len(view)} bytes is no header; {_CURE}")
-    magic, layout, _, length, header_length, checksum = _PREFIX.unpack_from(view, 0)
+    magic, layout, _, length, header_length = _PREFIX.unpack_from(view, 0)
     if magic != _MAGIC or layout != LAYOUT_VERSION:
         raise Corrupt(
             f"snapshot {path.name}: magic {magic!r} layout {layout}; this build reads "
             f"{_MAGIC!r} layout {LAYOUT_VERSION}; {_CURE}"
         )
-    if length != len(view) or zlib.crc32(memoryview(view)[_PREFIX.size :]) != checksum:
+    (checksum,) = _CHECKSUM.unpack_from(view, _PREFIX.size)
+    if length != len(view) or _checksum(memoryview(view)) != checksum:
         raise Corrupt(f"snapshot {path.name}: length or checksum is wrong; {_CURE}")
-    header = msgspec.msgpack.decode(
-        memoryview(view)[_PREFIX.size : _PREFIX.size + header_length], type=_Header
-    )
-    body_at = -(-(_PREFIX.size + header_length) // 64) * 64
+    try:
+        header = msgspec.msgpack.decode(
+            memoryview(view)[_HEADER_AT : _HEADER_AT + header_length], type=_Header
+        )
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"snapshot {path.name}: {error}; {_CURE}") from error
+    body_at = -(-(_HEADER_AT + header_length) // 64) * 64
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     for section in header.sections:
         dtype = _DTYPES.get(section.name) or np.dtype(section.descr)
@@ -304,6 +311,10 @@ def read_snapshot(path: Path) -> Snapshot:
             section.shape
         )
     return Snapshot(header.head, SnapshotArrays(**arrays))  # pyright: ignore[reportArgumentType]
+
+
+def _checksum(file: memoryview) -> int:
+    return zlib.crc32(file[_HEADER_AT:], zlib.crc32(file[: _PREFIX.size]))
 
 
 _CURE = "delete it and restart the controller, which writes a new one from the campaign store"

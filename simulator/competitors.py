@@ -29,7 +29,7 @@ def build_rivals(scenario: Scenario, scenes: tuple[Scene, ...]) -> RivalArrays:
     for j, rival in enumerate(rivals):
         private = normal_table(
             scenario.world_seed,
-            Purpose.COMPETITOR_VALUE,
+            int(Purpose.COMPETITOR_VALUE),
             np.full_like(places, names[j]),
             places,
             1,

@@ -1,11 +1,11 @@
 """The exchange: offers opportunities, clears first-price auctions, says what became of bids.
 
 Pure: no clock, no network, no chance that is not keyed. Its only memory are the notices that are
-not due yet. What an agent may learn is in ``Offers.opportunities`` and in the notices; the scene and
-user rows of offers and everything in a ``Clearing`` are for reports.
+not due yet. What an agent may learn is in ``Offers.opportunities`` and in the notices; the scene
+and user rows of offers and everything in a ``Clearing`` are for reports.
 
-First price against the best rival: a bid wins if it reaches the floor and exceeds every rival; it
-pays what it bid. On a tie the rival was there first. (OpenRTB 2.6, 3.2.1 ``at`` = 1.)
+First price against the best rival, by the rules of ``market.auction``: a bid wins if it reaches the
+floor and exceeds every rival, and pays what it bid. On a tie the rival was there first.
 
 Dimension names: N = opportunities of a block, M = bids on them.
 """
@@ -13,11 +13,12 @@ Dimension names: N = opportunities of a block, M = bids on them.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from market import auction
 from market.decision import NoBidReason
 from market.errors import BadInput
 from market.events import EventKind
@@ -34,6 +35,9 @@ from simulator.supply import Offers, Supply, billing_window_ms
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
+
+_ONE_SLOT = np.array([MICROS], np.int64)
+_T = TypeVar("_T", bound=np.generic)
 
 _KINDS = {int(kind): kind for kind in EventKind}
 
@@ -120,9 +124,7 @@ def bids_of(decisions: npt.NDArray[np.void], currency: str) -> Bids:
     is_foreign = made["bid_currency"] != number
     if is_foreign.any():
         found = int(made["bid_currency"][is_foreign][0])
-        raise BadInput(
-            f"bid currency {found}: this exchange trades in {currency} ({number}) only"
-        )
+        raise BadInput(f"bid currency {found}: this exchange trades in {currency} ({number}) only")
     return Bids(
         offer=offer,
         bid_hi=made["bid_hi"],
@@ -184,12 +186,15 @@ class Exchange:
         self.seed = seed
         self.creatives = check_registered(creatives)
         self.population = build_population(scenario)
-        self.supply = Supply(
-            scenario, self.population, profile, seed=seed, user_salt=user_salt
-        )
+        self.supply = Supply(scenario, self.population, profile, seed=seed, user_salt=user_salt)
         _check_windows(scenario, profile, self.supply)
         self._rivals = build_rivals(scenario, self.supply.scenes)
         self._response = build_response(self.supply, self.population, self.creatives)
+        rules = scenario.response
+        self._delay_bounds = np.array(
+            [rules.delay_ms_median, rules.delay_sigma, rules.delay_ms_min, rules.delay_ms_max],
+            np.float64,
+        )
         order = sorted(range(len(creatives)), key=lambda row: creatives[row].creative_id)
         self._sorted_ids = np.array([creatives[row].creative_id for row in order], np.int64)
         self._sorted_rows = np.array(order, np.int32)
@@ -214,19 +219,25 @@ class Exchange:
     def clear(self, offers: Offers, bids: Bids) -> Clearing:
         """Returns what becomes of the bids on a block, and schedules the notices about it."""
         assert (np.diff(bids.offer) > 0).all(), "one bid an opportunity, in order of arrival"
+        scenario = self.scenario
         records = offers.opportunities.records[bids.offer]
         scene, user = offers.scene[bids.offer], offers.user[bids.offer]
         key_hi = np.ascontiguousarray(records["key_hi"])
         key_lo = np.ascontiguousarray(records["key_lo"])
         floor = np.ascontiguousarray(records["floor_cpm_micros"])
         rival = best_rivals(
-            self.seed, key_hi, key_lo, scene, user, floor, self._rivals, self.population.interest
+            self.seed, key_hi, key_lo, scene, user, floor, *self._rivals, self.population.interest
         )
         creative = self._rows_of(bids.creative_id)
-        min_to_win = np.maximum(floor, np.maximum(rival + 1, 1))
-        reason = _reasons(records, bids, creative, min_to_win)
-        has_won = reason == LossReason.WON
-        price = np.where(has_won, bids.price_cpm_micros, 0)
+        reason = _refusals(records, bids, creative)
+        entered = np.where(reason == LossReason.WON, bids.price_cpm_micros, 0)
+        outcome = auction.clear(
+            auction.Rule.FIRST_PRICE, np.stack((rival, entered)), floor, _ONE_SLOT
+        )
+        has_won = outcome.winner[:, 0] == 1
+        reason[~has_won & (reason == LossReason.WON)] = LossReason.OUTBID
+        price = np.where(has_won, outcome.price_cpm_micros[:, 0], 0)
+        min_to_win = np.maximum(np.where(rival > 0, rival + 1, floor), 1)
         amount = amounts_micros(
             price, np.ascontiguousarray(records["quantity_micros"]), bids.rate_micros
         )
@@ -235,7 +246,9 @@ class Exchange:
             self.seed, key_hi[won], key_lo[won], user[won], scene[won], creative[won],
             self._response,
         )  # fmt: skip
-        delay, factor = draw_orders(self.seed, key_hi[won], key_lo[won], self._response)
+        delay, factor = draw_orders(
+            self.seed, key_hi[won], key_lo[won], self._delay_bounds, scenario.response.value_sigma
+        )
         order_value = np.rint(self._values[creative[won]] * factor).astype(np.int64)
         count = has_won.shape[0]
         clearing = Clearing(
@@ -256,26 +269,25 @@ class Exchange:
             key_hi=key_hi,
             key_lo=key_lo,
             sequence=offers.sequence[bids.offer],
-            arrival_ms=records["arrival_ms"],
+            arrival_ms=np.ascontiguousarray(records["arrival_ms"]),
             billing_window_ms=records["billing_window_ms"],
             bid_hi=bids.bid_hi,
             bid_lo=bids.bid_lo,
-            has_won=has_won,
             price_cpm_micros=np.where(has_won, price, min_to_win),
             reason=reason,
-            has_clicked=clearing.has_clicked,
-            has_converted=clearing.has_converted,
+            outcome=has_won.astype(np.uint8) + clearing.has_clicked + clearing.has_converted,
             delay_ms=_placed(count, won, delay),
             value_micros=clearing.value_micros,
         )
-        rows = delivery.schedule(
-            self.seed, self.scenario.delivery, self.scenario.slice_ms, settled
-        )
+        rows = delivery.schedule(self.seed, scenario.delivery, scenario.slice_ms, settled)
         self._pending = np.concatenate((self._pending, rows))
         return clearing
 
     def due_rows(self, now_ms: int) -> npt.NDArray[np.void]:
-        """Returns and forgets the notices due by ``now_ms``, in order; ``delivery.NOTICE_DTYPE``."""
+        """Returns and forgets the notices due by ``now_ms`` in the order of delivery.
+
+        [R] of ``simulator.delivery.NOTICE_DTYPE``; ``notices_of`` turns them into notices.
+        """
         is_due = self._pending["due_ms"] <= now_ms
         rows = self._pending[is_due]
         self._pending = self._pending[~is_due]
@@ -287,24 +299,19 @@ class Exchange:
 
     def notices_of(self, rows: npt.NDArray[np.void], now_ms: int) -> tuple[Notice, ...]:
         """Returns scheduled notices as they are delivered at ``now_ms``."""
-        names = (
-            "kind", "bid_hi", "bid_lo", "price_cpm_micros", "reason", "value_micros", "sequence",
-        )  # fmt: skip
+        columns = ("kind", "bid_hi", "bid_lo", "price_cpm_micros", "reason", "sequence")
+        said = zip(*(rows[name].tolist() for name in columns), strict=True)
+        orders = rows["value_micros"].tolist()
+        # By position: this runs for every notice of an episode.
         return tuple(
             Notice(
-                kind=_KINDS[kind],
-                bid_hi=bid_hi,
-                bid_lo=bid_lo,
-                at_ms=now_ms,
-                price_cpm_micros=price,
-                reason=reason,
-                order_id=self.request_id(sequence) if kind == EventKind.CONVERSION else "",
-                value_micros=value,
+                _KINDS[kind], bid_hi, bid_lo, now_ms, price, reason,
+                self.request_id(sequence) if kind == EventKind.CONVERSION else "", value,
             )
-            for kind, bid_hi, bid_lo, price, reason, value, sequence in zip(
-                *(rows[name].tolist() for name in names), strict=True
+            for (kind, bid_hi, bid_lo, price, reason, sequence), value in zip(
+                said, orders, strict=True
             )
-        )
+        )  # fmt: skip
 
     def _rows_of(self, creative_id: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Returns the rows of registered creatives; -1 where nobody registered the id."""
@@ -316,41 +323,24 @@ class Exchange:
         return np.where(is_known, self._sorted_rows[place], np.int32(-1)).astype(np.int32)
 
 
-def _reasons(
-    records: npt.NDArray[np.void],
-    bids: Bids,
-    creative: npt.NDArray[np.int32],
-    min_to_win_cpm_micros: npt.NDArray[np.int64],
+def _refusals(
+    records: npt.NDArray[np.void], bids: Bids, creative: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.uint16]:
-    """Returns [M] why each bid lost, 0 where it won; the first rule that it breaks counts."""
+    """Returns [M] why bids may not enter the auction, 0 = may; the first rule broken counts."""
     sizes, count = records["sizes"], records["size_count"].astype(np.int64)
     is_listed = (sizes == bids.size[:, None]) & (np.arange(sizes.shape[1]) < count[:, None])
     fits = (bids.size == 0) | (count == 0) | is_listed.any(axis=1)
     has_format = (bids.format == 0) | ((records["formats"] & bids.format) != 0)
-    return np.select(
-        [
-            bids.fault != 0,
-            creative < 0,
-            ~has_format,
-            ~fits,
-            bids.price_cpm_micros < records["floor_cpm_micros"],
-            bids.price_cpm_micros < min_to_win_cpm_micros,
-        ],
-        [
-            bids.fault,
-            LossReason.CREATIVE_FILTERED,
-            LossReason.FORMAT_NOT_ALLOWED,
-            LossReason.SIZE_NOT_ALLOWED,
-            LossReason.BELOW_FLOOR,
-            LossReason.OUTBID,
-        ],
-        LossReason.WON,
-    ).astype(np.uint16)
+    reason = np.zeros(bids.offer.shape[0], np.uint16)
+    # Written in reverse, so that the first rule has the last word.
+    reason[bids.price_cpm_micros < records["floor_cpm_micros"]] = LossReason.BELOW_FLOOR
+    reason[~fits] = LossReason.SIZE_NOT_ALLOWED
+    reason[~has_format] = LossReason.FORMAT_NOT_ALLOWED
+    reason[creative < 0] = LossReason.CREATIVE_FILTERED
+    return np.where(bids.fault != LossReason.WON, bids.fault, reason)
 
 
-def _placed(
-    count: int, rows: npt.NDArray[np.intp], values: npt.NDArray[np.generic]
-) -> npt.NDArray[np.generic]:
+def _placed(count: int, rows: npt.NDArray[np.intp], values: npt.NDArray[_T]) -> npt.NDArray[_T]:
     """Returns [count] zeros with ``values`` at ``rows``."""
     out = np.zeros(count, values.dtype)
     out[rows] = values

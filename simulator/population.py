@@ -81,7 +81,7 @@ def build_population(scenario: Scenario) -> Population:
     hi = np.full(count, _USERS)
     rows = np.arange(count, dtype=np.uint64)
     draws = uniform_table(
-        seed, Purpose.POPULATION, hi, rows, np.arange(len(_ACTORS), dtype=np.int64)
+        seed, int(Purpose.POPULATION), hi, rows, np.arange(len(_ACTORS), dtype=np.int64)
     )
 
     def draw(name: str) -> npt.NDArray[np.float64]:
@@ -166,26 +166,29 @@ def _tastes(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Returns interest[U, K] and proneness[U, 2]: group_share of groups, the rest personal."""
     width = len(people.interests) + 2
-    own = normal_table(seed, Purpose.POPULATION, np.full_like(rows, _USERS), rows, width)
+    own = normal_table(seed, int(Purpose.POPULATION), np.full_like(rows, _USERS), rows, width)
     shared = np.zeros_like(own)
     for names in groups:
         distinct, member = np.unique(np.array(names), return_inverse=True)
         codes = np.array([code_of(str(name)) for name in distinct], np.uint64)
-        table = normal_table(seed, Purpose.POPULATION, np.full_like(codes, _GROUPS), codes, width)
+        table = normal_table(
+            seed, int(Purpose.POPULATION), np.full_like(codes, _GROUPS), codes, width
+        )
         shared += table[member]
     # Few groups make few draws, so their mean and spread are set, not left to chance.
-    for values in (own, shared):
-        values -= values.mean(axis=0)
-        spread = values.std(axis=0)
-        values /= np.where(spread > 0, spread, 1.0)
-    mixed = np.sqrt(people.group_share) * shared + np.sqrt(1.0 - people.group_share) * own
+    mixed = np.sqrt(people.group_share) * _standardised(shared)
+    mixed += np.sqrt(1.0 - people.group_share) * _standardised(own)
     return np.ascontiguousarray(mixed[:, :-2]), np.ascontiguousarray(mixed[:, -2:])
 
 
-def _activity(
-    people: People, seed: int, rows: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.float64]:
-    draws = normal_table(seed, Purpose.USER, np.full_like(rows, _USERS), rows, 1)[:, 0]
+def _standardised(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns each column with mean 0 and spread 1; a constant column becomes 0."""
+    spread = values.std(axis=0)
+    return (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+
+
+def _activity(people: People, seed: int, rows: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    draws = normal_table(seed, int(Purpose.USER), np.full_like(rows, _USERS), rows, 1)[:, 0]
     sigma = people.activity_sigma
     return np.exp(sigma * draws - 0.5 * sigma * sigma)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import expit
 
 from market.campaign import AD_FIELDS
@@ -37,7 +37,7 @@ from simulator.registration import RegisteredCreative
 from simulator.supply import scene_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from simulator.population import Population
     from simulator.scenario import Scenario
@@ -98,7 +98,7 @@ def respond(
     response: ResponseArrays,
 ) -> Responses:
     """Returns what the users do when these creatives (rows) are shown on these opportunities."""
-    view, click, conversion = response_probabilities(user, scene, creative, response)
+    view, click, conversion = response_probabilities(user, scene, creative, *response)
     viewed, clicked, converted = draw_responses(seed, key_hi, key_lo, view, click, conversion)
     return Responses(view, click, conversion, viewed, clicked, converted)
 
@@ -114,7 +114,7 @@ def vocabulary_ads(
     ids = VOCABULARY_ID_FIRST + np.arange(len(shapes) * per_size)
     keys = ids.astype(np.uint64)
     draws = uniform_table(
-        scenario.world_seed, Purpose.CREATIVE_TASTE, np.zeros_like(keys), keys, actors
+        scenario.world_seed, int(Purpose.CREATIVE_TASTE), np.zeros_like(keys), keys, actors
     )
     for i, creative_id in enumerate(ids.tolist()):
         name, size = shapes[i // per_size]
@@ -176,7 +176,7 @@ def _uncalibrated(
     factor = np.array([1.0, rules.conversion_factor])
     places = np.array([code_of(scene_key(scene)) for scene in scenes], np.uint64)
     scene_effect = normal_table(
-        scenario.world_seed, Purpose.SCENE, np.full_like(places, _PLACES), places, _KINDS
+        scenario.world_seed, int(Purpose.SCENE), np.full_like(places, _PLACES), places, _KINDS
     ).T
     ad_effect, appeal = _ad_latents(scenario, creatives)
     return ResponseArrays(
@@ -190,11 +190,6 @@ def _uncalibrated(
         appeal=appeal,
         interest=population.interest,
         viewability=np.array([scene.placement.viewability for scene in scenes]),
-        delay=np.array(
-            [rules.delay_ms_median, rules.delay_sigma, rules.delay_ms_min, rules.delay_ms_max],
-            np.float64,
-        ),
-        value_sigma=np.array([rules.value_sigma]),
     )
 
 
@@ -215,7 +210,7 @@ def _ad_latents(
         low = np.array(codes, np.uint64)
         return normal_table(
             scenario.world_seed,
-            Purpose.CREATIVE_TASTE,
+            int(Purpose.CREATIVE_TASTE),
             np.full_like(low, np.uint64(place + 1)),
             low,
             width,
@@ -245,13 +240,13 @@ def _intercepts(
     keys = np.arange(_CALIBRATION_COUNT, dtype=np.uint64)
     uniforms = uniform_table(
         scenario.world_seed,
-        Purpose.CREATIVE_CHOICE,
+        int(Purpose.CREATIVE_CHOICE),
         np.zeros_like(keys),
         keys,
         np.zeros(1, np.int64),
     )[:, 0]
     creative = choose_ads(vocabulary, supply.scenes, scene, uniforms)
-    view, click, conversion = response_probabilities(user, scene, creative, draft)
+    view, click, conversion = response_probabilities(user, scene, creative, *draft)
     # The draft's probabilities are logistic(odds without intercept): take the odds back.
     click_odds = np.log(click / (1.0 - click))
     conversion_odds = np.log(conversion / (1.0 - conversion))
@@ -265,12 +260,17 @@ def _intercepts(
             "come into view, and no more can be clicked",
             "/response/ctr",
         )
-    first = float(brentq(click_excess, -40.0, 40.0, xtol=1e-10))
+    first = _root(click_excess)
     weight = view * expit(first + click_odds)
     weight /= weight.sum()
 
     def conversion_excess(intercept: float) -> float:
         return float(np.sum(weight * expit(intercept + conversion_odds))) - scenario.response.cvr
 
-    second = float(brentq(conversion_excess, -40.0, 40.0, xtol=1e-10))
+    second = _root(conversion_excess)
     return np.array([first, second])
+
+
+def _root(excess: Callable[[float], float]) -> float:
+    """Returns the intercept at which an increasing function of it is 0."""
+    return float(root_scalar(excess, bracket=(-40.0, 40.0), xtol=1e-10).root)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -349,16 +349,20 @@ def slices(scenario: Scenario) -> Iterator[Slice]:
 
 
 def load(name: str) -> Scenario:
-    """Returns the scenario that ships under this name.
+    """Returns the scenario that ships under this name, or in the ``.toml`` file of this path.
 
     Raises:
         BadInput: there is none, or it breaks the schema.
     """
-    path = _FOLDER / f"{name}.toml"
-    if not path.is_file():
+    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(sorted(found.stem for found in _FOLDER.glob("*.toml")))
-        raise BadInput(f"scenario '{name}': it must be one of {known}")
-    return read(path.read_text(encoding="utf-8"), name)
+        raise BadInput(
+            f"scenario '{name}': {error}; it must be a .toml file or one of {known}"
+        ) from error
+    return read(text, path.stem)
 
 
 def read(text: str, name: str) -> Scenario:
@@ -403,7 +407,7 @@ def _rule(is_kept: object, pointer: str, value: object, text: str) -> None:
         raise BadInput(f"{pointer}: is {value}; {text}", pointer)
 
 
-def _check_weights(weights: Mapping[str, float], pointer: str) -> None:
+def _check_weights(weights: Mapping[Any, float], pointer: str) -> None:
     _rule(sum(weights.values()) > 0, pointer, dict(weights), "must hold a weight above 0")
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from market.exchange import ExchangeProfile
     from simulator.population import Population
-    from simulator.scenario import Country, Scenario
+    from simulator.scenario import Scenario
 
 IMP_ID = "1"
 """Every request offers one imp."""
@@ -49,9 +49,7 @@ _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _EPOCH_DAY = 4
 # The high key of calibration draws; opportunities' high keys are hashes.
 _SAMPLE = np.uint64(4)
-_HOUR_CODES = np.array(
-    [code_of(f"{day} {hour}") for day in _DAYS for hour in range(24)], np.uint64
-)
+_HOUR_CODES = np.array([code_of(f"{day} {hour}") for day in _DAYS for hour in range(24)], np.uint64)
 _AGE_CODES = np.array([code_of(str(decade * 10)) for decade in range(20)], np.uint64)
 
 
@@ -64,7 +62,7 @@ class Scene(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Accepted sizes as w << 16 | h, in the order sent."""
+        """What an ad may measure, as w << 16 | h: the banner's sizes in the order sent, or the player's."""
         video = self.placement.video
         texts = self.placement.banner_sizes if video is None else (video.player_size,)
         return tuple(size_code(text) for text in texts)
@@ -177,7 +175,7 @@ class Supply:
             np.full_like(keys, _SAMPLE),
             keys,
             self._quarters(positions),
-            self.arrays,
+            *self.arrays,
         )
         return scene, user
 
@@ -215,7 +213,7 @@ class Supply:
         ).reshape(count, 2)
         key_hi, key_lo = np.ascontiguousarray(keys[:, 0]), np.ascontiguousarray(keys[:, 1])
         scene, user, floor = draw_arrivals(
-            self.seed, key_hi, key_lo, self._quarters(positions), self.arrays
+            self.seed, key_hi, key_lo, self._quarters(positions), *self.arrays
         )
         records = self._template[scene]
         records["key_hi"], records["key_lo"] = key_hi, key_lo
@@ -254,12 +252,13 @@ class Supply:
             pool[first[has] + SEGMENT_COUNT + place] = self._category_codes[
                 self._category_first[scene[has]] + place
             ]
-        records["list_first"][:, CodeList.SEGMENT] = first
-        records["list_count"][:, CodeList.SEGMENT] = SEGMENT_COUNT
-        records["list_first"][:, CodeList.CATEGORY] = np.where(
-            categories > 0, first + SEGMENT_COUNT, 0
-        )
-        records["list_count"][:, CodeList.CATEGORY] = categories
+        list_first, list_count = records["list_first"], records["list_count"]
+        list_first[:, CodeList.SEGMENT] = first
+        list_count[:, CodeList.SEGMENT] = SEGMENT_COUNT
+        list_first[:, CodeList.CATEGORY] = first + SEGMENT_COUNT
+        list_count[:, CodeList.CATEGORY] = categories
+        # Lists that the twin never fills are empty slices at the end of the stretch.
+        list_first[:, CodeList.CATEGORY + 1 :] = end[:, None]
         return pool
 
 
@@ -303,12 +302,16 @@ def _scene_records(
     """Returns [S] opportunity records with every column filled that depends on the scene only."""
     records = np.zeros(len(scenes), OPPORTUNITY_DTYPE)
     currency = currency_number(scenario.currency)
+    records["exchange"] = profile.exchange_id
+    records["exchange"] = profile.exchange_id
     records["auction_type"] = 1
     records["floor_currency"] = currency
     records["currencies"][:, 0] = currency
     records["quantity_micros"] = MICROS
     for record, scene in zip(records, scenes, strict=True):
-        placement, sizes, video = scene.placement, scene.sizes, scene.placement.video
+        placement, video = scene.placement, scene.placement.video
+        # A player scales what it shows: only banners are offered sizes.
+        sizes = scene.sizes if video is None else ()
         dimensions = record["dimensions"]
         dimensions[Dimension.EXCHANGE] = code_of(profile.name)
         dimensions[Dimension.INVENTORY_TYPE] = code_of(scene.publisher.kind)
@@ -423,10 +426,7 @@ def _traffic(scenario: Scenario, scene: Scene) -> npt.NDArray[np.float64]:
     here = _shares({c.name: c.share for c in everywhere}, publisher.countries)
     within = {placement.tag: placement.share for placement in publisher.placements}
     weight = (
-        publisher.share
-        * here[country.name]
-        * within[scene.placement.tag]
-        / sum(within.values())
+        publisher.share * here[country.name] * within[scene.placement.tag] / sum(within.values())
     )
     shape = np.array(scenario.hour_shapes[publisher.hour_shape])
     minutes = np.arange(_QUARTERS) * (QUARTER_MS // _MINUTE_MS) + country.utc_offset_minutes

@@ -71,10 +71,10 @@ class HeadScores(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Scores of both heads."""
+    """Scores of both heads; None for one that was not trained."""
 
-    pctr: HeadScores
-    pcvr: HeadScores
+    pctr: HeadScores | None
+    pcvr: HeadScores | None
 
 
 def fit_of(logits: F64, labels: npt.NDArray[np.uint8], weights: F64, calibration: F64) -> Fit:

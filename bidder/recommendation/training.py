@@ -46,7 +46,7 @@ from bidder.recommendation.training_module import (
     with_unseen,
 )
 from market.errors import BadInput, LodestoneError
-from market.features import AD_BUCKETS, CONTEXT_BUCKETS
+from market.features import AD_BUCKETS, AD_ROWS, CONTEXT_BUCKETS, CONTEXT_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     width: int = EMBEDDING_WIDTH
     epochs: int = 10
     learning_rate: float = 0.01
-    l2: float = 5.0
+    l2: float = 20.0
     batch_rows_max: int = 4096
     training_share: float = 0.7
     calibration_share: float = 0.15
@@ -107,22 +107,40 @@ class _Slices(NamedTuple):
     test: Examples
 
 
-class _Model(NamedTuple):
-    """A trained candidate for a head."""
+class _Head(NamedTuple):
+    """What the artefact holds of a head."""
 
     tables: Tables
     calibration: F64
+
+
+class _Candidate(NamedTuple):
+    """A model that may serve, how it did on the calibration slice, and its scores on the test."""
+
+    head: _Head
     selection_log_loss: float
     scores: Fit
 
 
-def train(log: ResponseLog, seed: int, settings: Settings | None = None) -> tuple[Weights, Scores]:
+_UNTRAINED = _Head(
+    Tables(torch.zeros((CONTEXT_ROWS, 1)), torch.zeros((AD_ROWS, 1)), -20.0), np.array([1.0, 0.0])
+)
+
+
+def train(
+    log: ResponseLog,
+    seed: int,
+    settings: Settings | None = None,
+    heads: Sequence[str] = HEADS,
+) -> tuple[Weights, Scores]:
     """Returns a network trained on ``log`` and its scores on the log's last slice.
 
     Args:
         log: in order of time.
         seed: of the untrained factors and the order of rows.
         settings: the defaults are those of the artefact that ships.
+        heads: which to train. One that is left out has no scores, and says of everything that it
+            hardly ever happens, so that nothing is bid on it.
 
     Raises:
         BadInput: the log breaks a rule (``check_log``), a slice has no row for a head, or the
@@ -130,14 +148,18 @@ def train(log: ResponseLog, seed: int, settings: Settings | None = None) -> tupl
     """
     settings = settings or Settings()
     check_log(log)
-    models: list[_Model] = []
-    scores: list[HeadScores] = []
-    for index, head in enumerate(HEADS):
-        model, head_scores = _train_head(head, log, len(HEADS) * seed + index, settings)
-        models.append(model)
+    trained: list[_Head] = []
+    scores: list[HeadScores | None] = []
+    for index, name in enumerate(HEADS):
+        head, head_scores = (
+            _train_head(name, log, len(HEADS) * seed + index, settings)
+            if name in heads
+            else (_UNTRAINED, None)
+        )
+        trained.append(head)
         scores.append(head_scores)
     context, ad = (
-        np.stack([_padded(getattr(model.tables, side), settings.width) for model in models], 1)
+        np.stack([_padded(getattr(head.tables, side), settings.width) for head in trained], 1)
         for side in ("context", "ad")
     )
     weights = weights_of(
@@ -145,8 +167,8 @@ def train(log: ResponseLog, seed: int, settings: Settings | None = None) -> tupl
         context_bias=np.ascontiguousarray(context[:, :, 0]),
         ad_vectors=ad[:, :, 1:].reshape(ad.shape[0], -1),
         ad_bias=np.ascontiguousarray(ad[:, :, 0]),
-        bias=np.array([model.tables.bias for model in models], np.float32),
-        calibration=np.stack([model.calibration for model in models]),
+        bias=np.array([head.tables.bias for head in trained], np.float32),
+        calibration=np.stack([head.calibration for head in trained]),
     )
     return weights, Scores(*scores)
 
@@ -209,15 +231,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train_head(
-    head: str, log: ResponseLog, seed: int, settings: Settings
-) -> tuple[_Model, HeadScores]:
-    """Returns the model that serves for ``head``, and what is said of it and of its rival."""
-    slices = _slices(head, log, settings)
+    name: str, log: ResponseLog, seed: int, settings: Settings
+) -> tuple[_Head, HeadScores]:
+    """Returns the head ``name`` as it will serve, and what is said of it and of its rival."""
+    slices = _slices(name, log, settings)
     positives = [int(examples.labels.sum()) for examples in slices]
     row_count = slices.training.labels.shape[0]
     if not 0 < positives[0] < row_count:
         raise BadInput(
-            f"response log: {positives[0]} positives for {head} in {row_count} training rows; "
+            f"response log: {positives[0]} positives for {name} in {row_count} training rows; "
             "there must be rows of both kinds"
         )
     linear = _fit(slices, 0, seed, settings)
@@ -240,11 +262,11 @@ def _train_head(
         linear=linear.scores,
         serves="linear" if serving is linear else "factorised",
     )
-    return serving, scores
+    return serving.head, scores
 
 
-def _slices(head: str, log: ResponseLog, settings: Settings) -> _Slices:
-    """Returns the rows of ``head``, cut where the log is cut; no instant is in two slices.
+def _slices(name: str, log: ResponseLog, settings: Settings) -> _Slices:
+    """Returns the rows of head ``name``, cut where the log is cut; no instant is in two slices.
 
     Raises:
         BadInput: a slice is empty.
@@ -255,14 +277,14 @@ def _slices(head: str, log: ResponseLog, settings: Settings) -> _Slices:
         int(np.searchsorted(log.ts_ms, log.ts_ms[int(share * count)])) if count else 0
         for share in shares
     ]
-    labels = log.clicked if head == "pctr" else log.converted
-    is_row = np.ones(count, np.bool_) if head == "pctr" else log.clicked == 1
+    labels = log.clicked if name == "pctr" else log.converted
+    is_row = np.ones(count, np.bool_) if name == "pctr" else log.clicked == 1
     slices: list[Examples] = []
     for first, end in zip([0, *cuts], [*cuts, count], strict=True):
         rows = first + np.flatnonzero(is_row[first:end])
         if not rows.size:
             raise BadInput(
-                f"response log: no row for {head} between rows {first} and {end} of {count}; "
+                f"response log: no row for {name} between rows {first} and {end} of {count}; "
                 f"{_SLICES_RULE}"
             )
         slices.append(
@@ -279,7 +301,7 @@ def _slices(head: str, log: ResponseLog, settings: Settings) -> _Slices:
 _SLICES_RULE = "training, calibration and test each need some, at times of their own"
 
 
-def _fit(slices: _Slices, width: int, seed: int, settings: Settings) -> _Model:
+def _fit(slices: _Slices, width: int, seed: int, settings: Settings) -> _Candidate:
     """Returns the best epoch of one candidate, calibrated on the calibration slice and scored."""
     training, calibration, test = slices
     generator = torch.Generator().manual_seed(seed)
@@ -304,7 +326,7 @@ def _fit(slices: _Slices, width: int, seed: int, settings: Settings) -> _Model:
     )
     calibrator = fit_platt(logits_of(tables, calibration), *labels_and_weights(calibration))
     scores = fit_of(logits_of(tables, test), *labels_and_weights(test), calibrator)
-    return _Model(tables, calibrator, best.log_loss, scores)
+    return _Candidate(_Head(tables, calibrator), best.log_loss, scores)
 
 
 def _run(module: HeadModule, batches: Batches, epochs: int) -> None:

@@ -1,22 +1,25 @@
-"""Where HTTP becomes typed: the services behind the API, who is calling, and what the body holds."""
+"""Where HTTP becomes typed: the services behind the API, who is calling, what the body holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
 
 from campaigns.auth import Actor, authenticate
 from campaigns.changes import REASON_CHARS_MAX, etag_of
-from campaigns.health import EngineWatch
-from campaigns.publish import Publisher
 from campaigns.refusals import Refusal, RefusalKind
-from campaigns.rendering import Studio
-from campaigns.report import Recorder
-from campaigns.store import Store
-from market.campaign import Campaign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from campaigns.health import EngineWatch
+    from campaigns.publish import Publisher
+    from campaigns.rendering import Studio
+    from campaigns.report import Recorder
+    from campaigns.store import Store
+    from market.campaign import Campaign
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 """A campaign of the most line items and creatives with markup of usual length is below this."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +10,8 @@ from creatives.compliance.matching import spans, unknown_codes
 from creatives.compliance.rules import Field, Kind, Pack, Rule, Severity, shipped_packs
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from creatives.brief import Brief
 
 

@@ -20,13 +20,6 @@ from campaigns.store import (
 from market.errors import Corrupt
 
 
-@pytest.fixture
-def store(tmp_path):
-    opened = open_store(tmp_path / "campaigns.sqlite")
-    yield opened
-    opened.close()
-
-
 def test_the_migrations_make_exactly_the_tables_of_the_models(tmp_path):
     engine = open_engine(tmp_path / "migrated.sqlite")
     migrate(engine)

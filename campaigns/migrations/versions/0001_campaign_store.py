@@ -1,4 +1,4 @@
-"""The first tables: advertisers, keys, campaigns, change events, sequences, intent.
+"""The first tables: advertisers, keys, campaigns and their changes, sequences, intent.
 
 Going back is a restored backup: a step down would drop what advertisers have asked for.
 """
@@ -56,6 +56,16 @@ def upgrade() -> None:
     op.create_index(
         "ix_campaigns_advertiser_id_campaign_id", "campaigns", ["advertiser_id", "campaign_id"]
     )
+    op.create_table(
+        "line_items",
+        sa.Column("line_item_id", _INT64, autoincrement=False, nullable=False),
+        sa.Column("campaign_id", _INT64, nullable=False),
+        sa.PrimaryKeyConstraint("line_item_id", name="pk_line_items"),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"], ["campaigns.campaign_id"], name="fk_line_items_campaign_id"
+        ),
+    )
+    op.create_index("ix_line_items_campaign_id", "line_items", ["campaign_id"])
     op.create_table(
         "change_events",
         sa.Column("change_id", _INT64, nullable=False),

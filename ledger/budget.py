@@ -1,0 +1,457 @@
+"""The owner of the budgets: lease, reserve, settle or expire. Pure state, no clock, no disk.
+
+Per budget: a limit B, what was spent on time S_on, what late wins cost S_late, and what each worker
+holds. At every moment S_on + sum(held) <= B, so S_on never exceeds B, and the overspend
+max(0, S_on + S_late - B) is at most S_late: zero as long as no win comes after its reservation's
+deadline, whatever crashes, repeats or is reordered.
+
+A worker reserves from what it holds, in memory; its bid event tells the owner. From then on the
+reservation's life is decided here alone, and every micro that a worker gets back is a ``Credit``.
+
+The owner is driven from ``ledger.record``, which writes the log first: what a method here returns
+may be acted on only once the log's commit came back. Given the same calls the same state comes out,
+so a replay of the log is how it is rebuilt.
+
+Source: two-phase transfers as in TigerBeetle's design notes; leases instead of polled totals.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ledger.lease import Credit, Lease
+from ledger.reservation import IS_BID, Reservation, Reservations, ReservationState, bid_key
+from market.events import EventKind
+from market.state import CreditKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+RESERVATIONS_PER_LEASE: Final = 4
+"""A lease is worth at least so many of the largest reservations seen, while there is money."""
+
+_OPEN, _RELEASED, _CHARGED = (
+    int(ReservationState.OPEN),
+    int(ReservationState.RELEASED),
+    int(ReservationState.CHARGED),
+)
+
+
+class Charge(enum.Enum):
+    """What a charging notice does to the money."""
+
+    ON_TIME = "on_time"
+    LATE = "late"
+    """Paid as a late win: after the deadline, or after a loss notice, or without a lease."""
+    DUPLICATE = "duplicate"
+    DISPUTED = "disputed"
+    """Above the reservation: not charged; the reservation is released when it expires."""
+    TEST = "test"
+
+
+class Settlement(NamedTuple):
+    """What the owner says to a charging notice; ``amount_micros`` is 0 unless it is charged."""
+
+    charge: Charge
+    amount_micros: int
+
+
+class BudgetTotals(NamedTuple):
+    """One budget, for people and policies; money in the budget's currency."""
+
+    budget_id: int
+    limit_micros: int
+    spent_on_time_micros: int
+    spent_late_micros: int
+    held_micros: int
+    open_count: int
+
+
+class _Budget:
+    __slots__ = (
+        "end_at_ms",
+        "held_micros",
+        "leases",
+        "limit_micros",
+        "open_count",
+        "reserved_micros_max",
+        "spent_late_micros",
+        "spent_on_time_micros",
+    )
+
+    def __init__(self) -> None:
+        self.limit_micros = 0
+        self.end_at_ms = 0
+        self.spent_on_time_micros = 0
+        self.spent_late_micros = 0
+        self.held_micros = 0
+        self.open_count = 0
+        self.reserved_micros_max = 0
+        self.leases: dict[int, _Lease] = {}
+
+    def free_micros(self) -> int:
+        """What may still be leased."""
+        spent = self.spent_on_time_micros + self.spent_late_micros
+        return max(0, self.limit_micros - spent - self.held_micros)
+
+
+class _Lease:
+    """What one worker holds: reserved by open bids, frozen, or available to it."""
+
+    __slots__ = ("frozen_micros", "frozen_until_ms", "held_micros", "open_micros")
+
+    def __init__(self) -> None:
+        self.held_micros = 0
+        self.open_micros = 0
+        self.frozen_micros = 0
+        self.frozen_until_ms = 0
+
+    def available_micros(self) -> int:
+        return self.held_micros - self.open_micros - self.frozen_micros
+
+
+class BudgetLedger:
+    """Every budget, lease and reservation.
+
+    Attributes:
+        bids: the reservations, by slot.
+        unfunded_count: bids that took more than their worker held: a worker that breaks the rules.
+    """
+
+    def __init__(self) -> None:
+        """Starts without budgets."""
+        self.bids = Reservations()
+        self.unfunded_count = 0
+        self._budgets: dict[int, _Budget] = {}
+        # Budgets that may need a lease since the last top-up; leases that are frozen.
+        self._touched: set[int] = set()
+        self._frozen: set[tuple[int, int]] = set()
+        self._suspended: set[int] = set()
+        self._deadline_ms_max: dict[int, int] = {}
+
+    # What the snapshot says.
+
+    def define(self, budgets: npt.NDArray[np.void]) -> set[int]:
+        """Takes budgets, [B] of ``market.snapshot.BUDGET_DTYPE``; known ones get the new limit.
+
+        Returns the workers that hold a lease in a budget whose limit was lowered below what is
+        spent and held: taking their leases back (``close_worker``) keeps the new limit.
+        """
+        holders: set[int] = set()
+        for budget_id, limit_micros, end_at_ms in zip(
+            budgets["budget_id"].tolist(),
+            budgets["limit_micros"].tolist(),
+            budgets["end_at_ms"].tolist(),
+            strict=True,
+        ):
+            budget = self._budget(budget_id)
+            if (budget.limit_micros, budget.end_at_ms) == (limit_micros, end_at_ms):
+                continue
+            is_lower = limit_micros < budget.limit_micros
+            budget.limit_micros = limit_micros
+            budget.end_at_ms = end_at_ms
+            self._touched.add(budget_id)
+            spent = budget.spent_on_time_micros + budget.spent_late_micros
+            if is_lower and limit_micros < spent + budget.held_micros:
+                holders.update(
+                    worker
+                    for worker, lease in budget.leases.items()
+                    if lease.available_micros() > 0
+                )
+        return holders
+
+    # Leases.
+
+    def top_up(self, now_ms: int, worker_count: int) -> tuple[Lease, ...]:
+        """Returns the leases to grant now, ordered by budget id, then worker.
+
+        A worker whose available money of a budget is below half of the target gets what is missing
+        to the target, from what is free (B - S_on - S_late - sum(held)), in order of workers:
+
+            target = max(RESERVATIONS_PER_LEASE * largest reservation, free // (2 * worker_count))
+
+        so one pass leases at most half of what is free until only a few reservations are left, and
+        what is stranded in a crashed worker stays small. Budgets whose end has passed get nothing.
+        """
+        granted: list[Lease] = []
+        for budget_id in sorted(self._touched):
+            budget = self._budgets[budget_id]
+            if budget.end_at_ms <= now_ms:
+                continue
+            free = budget.free_micros()
+            target = max(
+                RESERVATIONS_PER_LEASE * budget.reserved_micros_max, free // (2 * worker_count)
+            )
+            for worker in range(worker_count):
+                if worker in self._suspended:
+                    continue
+                lease = budget.leases.get(worker)
+                available = 0 if lease is None else lease.available_micros()
+                amount = min(target - available, free)
+                if amount > 0 and 2 * available < target:
+                    free -= amount
+                    granted.append(Lease(worker, budget_id, amount))
+        self._touched.clear()
+        return tuple(granted)
+
+    def grant(self, leases: Iterable[Lease]) -> list[Credit]:
+        """Puts leases on the workers' accounts; the credits are what the workers are told."""
+        told: list[Credit] = []
+        for worker, budget_id, amount_micros in leases:
+            budget = self._budget(budget_id)
+            budget.held_micros += amount_micros
+            self._lease(budget, worker).held_micros += amount_micros
+            told.append(Credit(worker, CreditKind.BUDGET, budget_id, amount_micros))
+        return told
+
+    def suspend_worker(self, worker: int) -> None:
+        """Grants nothing to ``worker`` until ``resume_worker``."""
+        self._suspended.add(worker)
+
+    def resume_worker(self, worker: int) -> None:
+        """Grants leases to ``worker`` again."""
+        self._suspended.discard(worker)
+        self._touched.update(self._budgets)
+
+    def close_worker(self, worker: int, until_ms: int) -> None:
+        """Freezes what ``worker`` holds beyond its open reservations; ``thaw`` gives it back.
+
+        Call it when every bid of the worker is known and it can no longer use what it had: it
+        crashed, or took a RESET credit. Its reservations live on, and settle as ever.
+
+        Args:
+            worker: index of the worker.
+            until_ms: the last deadline that a bid which nobody told us of could have.
+        """
+        for budget_id, budget in self._budgets.items():
+            lease = budget.leases.get(worker)
+            if lease is None or lease.held_micros == lease.open_micros:
+                continue
+            lease.frozen_micros = lease.held_micros - lease.open_micros
+            lease.frozen_until_ms = max(lease.frozen_until_ms, until_ms)
+            self._frozen.add((budget_id, worker))
+            self._touched.add(budget_id)
+
+    def thaw(self, now_ms: int) -> tuple[Lease, ...]:
+        """Returns the frozen leases whose time is over, for ``give_back``."""
+        over: list[Lease] = []
+        for budget_id, worker in sorted(self._frozen):
+            lease = self._budgets[budget_id].leases[worker]
+            if lease.frozen_until_ms < now_ms:
+                self._frozen.discard((budget_id, worker))
+                if lease.frozen_micros > 0:
+                    over.append(Lease(worker, budget_id, lease.frozen_micros))
+        return tuple(over)
+
+    def give_back(self, leases: Iterable[Lease]) -> None:
+        """Takes leases off the workers' accounts: their money is free again."""
+        for worker, budget_id, amount_micros in leases:
+            budget = self._budget(budget_id)
+            lease = self._lease(budget, worker)
+            budget.held_micros -= amount_micros
+            lease.held_micros -= amount_micros
+            lease.frozen_micros = max(0, lease.frozen_micros - amount_micros)
+            self._touched.add(budget_id)
+
+    def deadline_ms_max(self, worker: int) -> int:
+        """Returns the last deadline of any bid that ``worker`` made; 0 if it made none."""
+        return self._deadline_ms_max.get(worker, 0)
+
+    def workers(self) -> list[int]:
+        """Returns the workers that hold money, in order."""
+        return sorted(
+            {
+                worker
+                for budget in self._budgets.values()
+                for worker, lease in budget.leases.items()
+                if lease.held_micros
+            }
+        )
+
+    # Reservations.
+
+    def reserve(self, events: npt.NDArray[np.void], now_ms: int) -> list[int]:
+        """Takes a worker's events, [N] of EVENT_DTYPE; returns the indices of those that are new.
+
+        A bid that is known already (a ring was read again after a crash) changes nothing. One that
+        takes more than its worker holds is not reserved: its win would be paid as a late one.
+        Events that are no bids reserve nothing and count as new.
+        """
+        new: list[int] = []
+        width = events.dtype.itemsize
+        body = memoryview(events.tobytes())
+        find, add = self.bids.find, self.bids.add
+        columns = [
+            events[name].tolist()
+            for name in (
+                "kind", "bid_hi", "bid_lo", "deadline_ms", "amount_micros", "worker", "budgets"
+            )
+        ]  # fmt: skip
+        for i, (kind, hi, lo, deadline_ms, amount, worker, budget_ids) in enumerate(
+            zip(*columns, strict=True)
+        ):
+            if kind != EventKind.BID:
+                new.append(i)
+                continue
+            key = bid_key(hi, lo)
+            if find(key) is not None:
+                continue
+            new.append(i)
+            is_held = self._hold(worker, budget_ids, amount)
+            state = _OPEN if is_held else _RELEASED
+            slot = add(key, body[i * width : (i + 1) * width], deadline_ms, state, now_ms)
+            self.bids.seen[slot] = IS_BID
+            if deadline_ms > self._deadline_ms_max.get(worker, 0):
+                self._deadline_ms_max[worker] = deadline_ms
+        return new
+
+    def judge(self, slot: int, bid: Reservation, amount_micros: int, now_ms: int) -> Settlement:
+        """Returns what a charging notice for a known bid does; changes nothing."""
+        state = self.bids.state[slot]
+        if bid.is_test:
+            return Settlement(Charge.TEST, 0)
+        if state == _CHARGED:
+            return Settlement(Charge.DUPLICATE, 0)
+        if amount_micros > bid.reserved_micros:
+            return Settlement(Charge.DISPUTED, 0)
+        is_on_time = state == _OPEN and now_ms <= bid.deadline_ms
+        return Settlement(Charge.ON_TIME if is_on_time else Charge.LATE, amount_micros)
+
+    def judge_unknown(self, bid: Reservation, amount_micros: int, now_ms: int) -> Settlement:
+        """Returns the same for a bid that is only known from its token.
+
+        Its event was lost with the machine's power, or forgotten long after its deadline. On time
+        it is paid from what its crashed worker's leases keep frozen for just that.
+        """
+        if bid.is_test:
+            return Settlement(Charge.TEST, 0)
+        if amount_micros > bid.reserved_micros:
+            return Settlement(Charge.DISPUTED, 0)
+        leases = [self._budget(budget_id).leases.get(bid.worker) for budget_id in bid.budgets]
+        is_on_time = (
+            bool(leases)
+            and now_ms <= bid.deadline_ms
+            and all(lease is not None and lease.frozen_micros >= amount_micros for lease in leases)
+        )
+        return Settlement(Charge.ON_TIME if is_on_time else Charge.LATE, amount_micros)
+
+    def is_charged(self, slot: int) -> bool:
+        """Returns whether the bid was settled, for good."""
+        return self.bids.state[slot] == _CHARGED
+
+    def settle(
+        self, slot: int, bid: Reservation, amount_micros: int, *, is_late: bool
+    ) -> list[Credit]:
+        """Moves the money of a notice that ``judge`` said is charged."""
+        bids = self.bids
+        was_open = bids.state[slot] == _OPEN
+        back = bid.reserved_micros - amount_micros
+        told: list[Credit] = []
+        for budget_id in bid.budgets:
+            budget = self._budget(budget_id)
+            lease = self._lease(budget, bid.worker)
+            if was_open:
+                budget.open_count -= 1
+                lease.open_micros -= bid.reserved_micros
+                returned = bid.reserved_micros if is_late else back
+                if returned:
+                    told.append(Credit(bid.worker, CreditKind.BUDGET, budget_id, returned))
+            if is_late:
+                budget.spent_late_micros += amount_micros
+            else:
+                budget.spent_on_time_micros += amount_micros
+                budget.held_micros -= amount_micros
+                lease.held_micros -= amount_micros
+                if not was_open:
+                    lease.frozen_micros = max(0, lease.frozen_micros - amount_micros)
+            self._touched.add(budget_id)
+        if bids.state[slot] == _RELEASED and is_late:
+            # The release took the counts back, and the impression was shown after all.
+            told += [Credit(bid.worker, CreditKind.CAP, key, -1) for key in bid.caps]
+        bids.state[slot] = _CHARGED
+        return told
+
+    def release(self, slot: int) -> list[Credit]:
+        """Gives an open reservation back to its worker: lost, or expired. Else does nothing."""
+        bids = self.bids
+        if bids.state[slot] != _OPEN:
+            return []
+        bid = bids.reservation(slot)
+        told: list[Credit] = []
+        for budget_id in bid.budgets:
+            budget = self._budget(budget_id)
+            budget.open_count -= 1
+            self._lease(budget, bid.worker).open_micros -= bid.reserved_micros
+            told.append(Credit(bid.worker, CreditKind.BUDGET, budget_id, bid.reserved_micros))
+        told += [Credit(bid.worker, CreditKind.CAP, key, 1) for key in bid.caps]
+        bids.state[slot] = _RELEASED
+        return told
+
+    def expire(self, now_ms: int) -> tuple[int, list[Credit]]:
+        """Releases every open reservation whose deadline is before ``now_ms``.
+
+        Returns how many there were, and the credits. All notices that came by then must have been
+        settled before: this is the watermark that makes the money safe to use again.
+        """
+        due = self.bids.pop_due(now_ms)
+        told: list[Credit] = []
+        for slot in due:
+            told += self.release(slot)
+        return len(due), told
+
+    # What others see.
+
+    def totals(self) -> list[BudgetTotals]:
+        """Returns every budget, ordered by id."""
+        return [
+            BudgetTotals(
+                budget_id,
+                budget.limit_micros,
+                budget.spent_on_time_micros,
+                budget.spent_late_micros,
+                budget.held_micros,
+                budget.open_count,
+            )
+            for budget_id, budget in sorted(self._budgets.items())
+        ]
+
+    def available_micros(self, worker: int, budget_id: int) -> int:
+        """Returns what ``worker`` may reserve of a budget once it has taken all its credits."""
+        budget = self._budgets.get(budget_id)
+        lease = None if budget is None else budget.leases.get(worker)
+        return 0 if lease is None else lease.available_micros()
+
+    def _budget(self, budget_id: int) -> _Budget:
+        budget = self._budgets.get(budget_id)
+        if budget is None:
+            budget = self._budgets[budget_id] = _Budget()
+        return budget
+
+    def _lease(self, budget: _Budget, worker: int) -> _Lease:
+        lease = budget.leases.get(worker)
+        if lease is None:
+            lease = budget.leases[worker] = _Lease()
+        return lease
+
+    def _hold(self, worker: int, budget_ids: Sequence[int], amount_micros: int) -> bool:
+        """Takes a reservation from all of a bid's budgets, or from none."""
+        pairs: list[tuple[_Budget, _Lease]] = []
+        for budget_id in budget_ids:
+            if budget_id == 0:
+                continue
+            budget = self._budget(budget_id)
+            lease = self._lease(budget, worker)
+            budget.reserved_micros_max = max(budget.reserved_micros_max, amount_micros)
+            if lease.held_micros - lease.open_micros < amount_micros:
+                self.unfunded_count += 1
+                return False
+            self._touched.add(budget_id)
+            pairs.append((budget, lease))
+        for budget, lease in pairs:
+            budget.open_count += 1
+            lease.open_micros += amount_micros
+        return True

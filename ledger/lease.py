@@ -1,0 +1,77 @@
+"""Leases: what the owner of the budgets hands out and takes back, and how the log says so.
+
+Every change of what is held is a control frame of the event log, written before it is acted on;
+what is spent is said by the notice events themselves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from market.errors import Corrupt
+
+if TYPE_CHECKING:
+    from market.state import CreditKind
+
+
+class Credit(NamedTuple):
+    """What a worker is told, as a record of ``market.state.CREDIT_DTYPE``."""
+
+    worker: int
+    kind: CreditKind
+    key: int
+    amount: int
+
+
+class Lease(NamedTuple):
+    """An amount that moves between a budget and what a worker holds of it."""
+
+    worker: int
+    budget_id: int
+    amount_micros: int
+
+
+class LeasesGranted(msgspec.Struct, frozen=True, tag="granted"):
+    """These amounts are held by these workers from now on."""
+
+    leases: tuple[Lease, ...]
+
+
+class LeasesReturned(msgspec.Struct, frozen=True, tag="returned"):
+    """These amounts are held no longer."""
+
+    leases: tuple[Lease, ...]
+
+
+class ReservationsExpired(msgspec.Struct, frozen=True, tag="expired"):
+    """Every open reservation whose deadline is before ``now_ms`` was released."""
+
+    now_ms: int
+
+
+LeaseMessage = LeasesGranted | LeasesReturned | ReservationsExpired
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[LeaseMessage] = msgspec.msgpack.Decoder(LeaseMessage)
+
+
+def encode_message(message: LeaseMessage) -> bytes:
+    """Returns the body of the control frame."""
+    return _encoder.encode(message)
+
+
+def decode_message(body: bytes) -> LeaseMessage:
+    """Returns what a control frame says.
+
+    Raises:
+        Corrupt: nothing that this build knows.
+    """
+    try:
+        return _decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(
+            f"control frame of {len(body)} bytes: {error}; run the build that wrote the log or a "
+            "newer one"
+        ) from error

@@ -1,0 +1,552 @@
+"""The recorder's core: bids and notices in; events, leases, credits and answers out.
+
+No sockets, no rings, no clock: the recorder process drives it, and so does the twin in process, so
+that both keep the same money by the same code.
+
+What happens first is written. Bids and lease changes take effect when they are given to the log;
+a notice takes effect, and may be answered, only when its commit came back. So nothing that a caller
+learns here can be undone by a crash, and a replay of the log rebuilds the very same state.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ledger.budget import BudgetLedger, Charge
+from ledger.event_bytes import EVENT_BYTES, event_part
+from ledger.frame import BODY_BYTES_MAX, CONTROL, RECORDS, Frame
+from ledger.lease import (
+    Credit,
+    LeaseMessage,
+    LeasesGranted,
+    LeasesReturned,
+    ReservationsExpired,
+    decode_message,
+    encode_message,
+)
+from ledger.log import MemoryLog
+from ledger.notice import Charging, bid_from_token, fill_notice_event
+from ledger.reservation import (
+    CHARGED_MEMORY_MS,
+    IS_BID,
+    Reservation,
+    ReservationState,
+    bid_key,
+    reservation_of,
+)
+from ledger.tally import Behaviour, Tally, exchange_views
+from ledger.view import BudgetView, LedgerView
+from market.errors import NotReady
+from market.events import EVENT_DTYPE, EventFlag, EventKind, event_id, read_events
+from market.money import amount_micros
+from market.state import CREDIT_DTYPE, CreditKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ledger.log import Log
+    from market.exchange import ExchangeProfile
+    from market.notices import Token
+    from market.protocols import Notice
+    from market.snapshot import Snapshot
+
+_BUFFER_BYTES_MAX: Final = 8 << 20
+_BODY_BYTES: Final = BODY_BYTES_MAX // EVENT_BYTES * EVENT_BYTES
+# Plain numbers: masking with a member of a flag enum takes a microsecond.
+_TEST: Final = int(EventFlag.TEST)
+_CHARGED: Final = int(EventFlag.CHARGED)
+_DISPUTED: Final = int(EventFlag.DISPUTED)
+_LATE: Final = int(EventFlag.LATE)
+# No kind has this number: the bid had a charging notice whose price was refused.
+_IS_DISPUTED: Final = 1 << 15
+_ID, _ID_AT = event_part("id_hi", "id_lo")
+_RECEIVED, _RECEIVED_AT = event_part("recv_ms")
+
+
+class Outcome(enum.Enum):
+    """What became of a notice."""
+
+    RECORDED = "recorded"
+    """It moves no money; a loss notice released its reservation."""
+    CHARGED = "charged"
+    LATE = "late"
+    DISPUTED = "disputed"
+    TEST = "test"
+    UNKNOWN_BUDGET = "unknown_budget"
+    """Charged as a late win to the line item, but no budget of it is known."""
+    DUPLICATE = "duplicate"
+    """Said before: not recorded again."""
+    TOO_OLD = "too_old"
+    UNKNOWN_BID = "unknown_bid"
+    """The bid is not known, and no token tells of it."""
+    NOT_READY = "not_ready"
+    """The log cannot be written: ask again later. Nothing was charged."""
+
+
+_CHARGE_FLAGS: Final = {
+    Charge.ON_TIME: _CHARGED,
+    Charge.LATE: _CHARGED | _LATE,
+    Charge.DISPUTED: _DISPUTED,
+    Charge.TEST: _TEST,
+}
+_OUTCOMES: Final = {
+    Charge.ON_TIME: Outcome.CHARGED,
+    Charge.LATE: Outcome.LATE,
+    Charge.DISPUTED: Outcome.DISPUTED,
+    Charge.TEST: Outcome.TEST,
+}
+
+
+class Answer(NamedTuple):
+    """What to tell the exchange, and when: ``waits`` for the next commit, or now."""
+
+    outcome: Outcome
+    waits: bool
+
+
+class _Pending(NamedTuple):
+    """A notice in the log's buffer, to be counted when the commit comes back."""
+
+    key: int
+    kind: int
+    flags: int
+    amount_micros: int
+    value_micros: int
+    order_code: int
+    received_ms: int
+    event: bytes | bytearray
+
+
+class Recorder:
+    """Everything that the recorder process knows.
+
+    Attributes:
+        ledger: the owner of the budgets.
+        sequence: last durable frame of the log.
+        is_stuck: the last commit failed; until one works no notice is taken.
+        commit_count: commits that worked; a notice that waits is done when it has grown.
+        pending_count: events that the next commit will make durable.
+    """
+
+    def __init__(self, exchanges: Sequence[ExchangeProfile], worker_count: int) -> None:
+        """Knows nothing yet: ``replay`` what there is, then ``write_to`` a log."""
+        self.ledger = BudgetLedger()
+        self.charging: Final = Charging(exchanges)
+        self.sequence = 0
+        self.is_stuck = False
+        self.commit_count = 0
+        self.pending_count = 0
+        self._worker_count = worker_count
+        self._log: Log = MemoryLog()
+        self._tally = Tally()
+        self._behaviours: dict[int, Behaviour] = {}
+        self._landing_urls: dict[int, str] = {}
+        # Budgets of each line item as snapshots named them, with the time that they are for.
+        self._line_item_budgets: dict[int, dict[int, tuple[int, int]]] = {}
+        self._buffer: list[bytes | bytearray] = []
+        self._buffer_bytes = 0
+        self._pending: list[_Pending] = []
+        # Of the pending notices: their event ids, and the bids whose money they move.
+        self._pending_ids: set[tuple[int, int]] = set()
+        self._moving: set[int] = set()
+        self._staged: list[Credit] = []
+        self._outbox: dict[int, dict[tuple[CreditKind, int], int]] = {}
+
+    # Before the start.
+
+    def replay(self, frame: Frame) -> None:
+        """Takes one frame of the log, in order: what it says happened, happens again.
+
+        Raises:
+            Corrupt: a frame that this build cannot read.
+        """
+        if frame.kind == CONTROL:
+            self._obey(decode_message(frame.body))
+        else:
+            self._repeat(read_events(frame.body, frame.schema_version))
+        self._staged.clear()
+        self.sequence = frame.sequence
+
+    def write_to(self, log: Log) -> None:
+        """Writes to ``log`` from now on."""
+        self._log = log
+        self.sequence = log.commit()
+
+    def take_snapshot(self, snapshot: Snapshot) -> set[int]:
+        """Takes budgets, their limits and landing pages from a new snapshot.
+
+        Returns the workers that hold more of a budget than its lowered limit allows.
+        """
+        arrays = snapshot.arrays
+        for creative_id, text in zip(
+            arrays.creatives["creative_id"].tolist(), snapshot.head.creatives, strict=True
+        ):
+            self._landing_urls[creative_id] = text.landing_url
+        spans = [
+            (budget_id, (start, end))
+            for budget_id, start, end in zip(
+                arrays.budgets["budget_id"].tolist(),
+                arrays.budgets["start_at_ms"].tolist(),
+                arrays.budgets["end_at_ms"].tolist(),
+                strict=True,
+            )
+        ]
+        used = arrays.line_items["is_used"].tolist()
+        ids = arrays.line_items["line_item_id"].tolist()
+        for is_used, line_item_id, rows in zip(
+            used, ids, arrays.line_items["budget_rows"].tolist(), strict=True
+        ):
+            if is_used:
+                known = self._line_item_budgets.setdefault(line_item_id, {})
+                known.update(spans[row] for row in rows if row >= 0)
+        return self.ledger.define(arrays.budgets)
+
+    # What comes in.
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more bids may be taken; not while too much waits for a log that stands still."""
+        return self._buffer_bytes < _BUFFER_BYTES_MAX
+
+    def take_bids(self, events: npt.NDArray[np.void], now_ms: int) -> None:
+        """Takes what a worker recorded, [N] of EVENT_DTYPE of kinds BID and NO_BID, in order."""
+        body = bytearray(events.tobytes())
+        for at, kind, hi, lo, opportunity_hi, opportunity_lo, ts_ms in zip(
+            range(0, len(body), EVENT_BYTES),
+            events["kind"].tolist(),
+            events["bid_hi"].tolist(),
+            events["bid_lo"].tolist(),
+            events["opportunity_hi"].tolist(),
+            events["opportunity_lo"].tolist(),
+            events["ts_ms"].tolist(),
+            strict=True,
+        ):
+            assert kind in (EventKind.BID, EventKind.NO_BID), "workers make no other events"
+            named = (
+                event_id(kind, hi, lo)
+                if kind == EventKind.BID
+                else event_id(kind, opportunity_hi, opportunity_lo, ts_ms)
+            )
+            _ID.pack_into(body, at + _ID_AT, *named)
+            _RECEIVED.pack_into(body, at + _RECEIVED_AT, now_ms)
+        taken = np.frombuffer(body, EVENT_DTYPE)
+        new = self._reserve(taken, now_ms)
+        if len(new) == taken.shape[0]:
+            self._write(body)
+        else:
+            for i in new:
+                self._write(body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES])
+
+    def take_notice(self, notice: Notice, token: Token | None = None) -> Answer:
+        """Takes one notice at ``notice.at_ms``; its answer may leave as ``Answer`` says.
+
+        Args:
+            notice: what the exchange said.
+            token: what its URL says of the bid, where it came by one; without it only bids that
+                are still known have notices.
+        """
+        if self.is_stuck:
+            return Answer(Outcome.NOT_READY, waits=False)
+        bids = self.ledger.bids
+        key = bid_key(notice.bid_hi, notice.bid_lo)
+        slot = bids.find(key)
+        seen = 0 if slot is None else bids.seen[slot]
+        if slot is not None and seen & IS_BID:
+            event = bids.event(slot)
+        elif token is not None:
+            event = bid_from_token(token, self._budgets_of(token.line_item_id, token.bid_ms))
+        else:
+            self._behaviour(0).unknown += 1
+            return Answer(Outcome.UNKNOWN_BID, waits=False)
+        bid = reservation_of(event)
+        charges = notice.kind is self.charging.kind(bid.exchange, bid.format)
+        moves = charges or notice.kind is EventKind.LOSS
+        if moves and key in self._moving:
+            # Two notices of one bid that move its money: the second must see what the first did.
+            try:
+                self.commit()
+            except NotReady:
+                return Answer(Outcome.NOT_READY, waits=False)
+            return self.take_notice(notice, token)
+        outcome, amount, flags = self._judge(slot, seen, bid, notice, charges=charges)
+        if outcome in (Outcome.TOO_OLD, Outcome.DUPLICATE):
+            return Answer(outcome, waits=False)
+        return self._record(slot, bid, event, notice, outcome, amount, flags, moves=moves)
+
+    def count_forged(self) -> None:
+        """Counts a notice with a wrong signature: nobody knows who sent it."""
+        self._behaviour(0).forged += 1
+
+    def count_malformed(self, exchange: int) -> None:
+        """Counts a notice whose macros cannot be read."""
+        self._behaviour(exchange).malformed += 1
+
+    def count_audit(self, exchange: int) -> None:
+        """Counts a test render."""
+        self._behaviour(exchange).audits += 1
+
+    def step(self, now_ms: int) -> None:
+        """Lets time pass: expires reservations, takes frozen leases back, tops leases up.
+
+        Every bid and notice that came before must have been taken: that makes it safe to hand the
+        expired money out again.
+
+        Raises:
+            NotReady: the log stands still. Nothing that matters has happened; try again.
+        """
+        self.commit()
+        count, told = self.ledger.expire(now_ms)
+        self._staged += told
+        if count:
+            self._say(ReservationsExpired(now_ms))
+        returned = self.ledger.thaw(now_ms)
+        if returned:
+            self._say(LeasesReturned(returned))
+            self.ledger.give_back(returned)
+        granted = self.ledger.top_up(now_ms, self._worker_count)
+        if granted:
+            self._say(LeasesGranted(granted))
+            self._staged += self.ledger.grant(granted)
+        self.commit()
+
+    def commit(self) -> None:
+        """Makes everything durable, and then true: answers and credits may leave.
+
+        Raises:
+            NotReady: the log cannot be written; what waits is kept for the next try.
+        """
+        try:
+            self._flush()
+            self.sequence = self._log.commit()
+        except NotReady:
+            self.is_stuck = True
+            raise
+        self.is_stuck = False
+        self.commit_count += 1
+        self.pending_count = 0
+        pending = self._pending
+        if pending:
+            self._pending = []
+            self._pending_ids.clear()
+            self._moving.clear()
+            for notice in pending:
+                self._staged += self._apply(notice)
+        if self._staged:
+            for worker, kind, key, amount in self._staged:
+                due = self._outbox.setdefault(worker, {})
+                name = kind, key
+                due[name] = due.get(name, 0) + amount
+            self._staged.clear()
+
+    # What goes out.
+
+    def credits(self, worker: int, count_max: int) -> npt.NDArray[np.void]:
+        """Returns [N] of CREDIT_DTYPE that ``worker`` is due, at most so many; each only once."""
+        due = self._outbox.get(worker)
+        if not due:
+            return np.zeros(0, CREDIT_DTYPE)
+        names = [name for name, _ in zip(due, range(count_max), strict=False)]
+        amounts = [(key, due.pop((kind, key)), kind) for kind, key in names]
+        return np.array([credit for credit in amounts if credit[1]], CREDIT_DTYPE)
+
+    def suspend_worker(self, worker: int) -> None:
+        """Grants nothing to ``worker`` until ``resume_worker``."""
+        self.ledger.suspend_worker(worker)
+
+    def close_worker(self, worker: int, until_ms: int) -> None:
+        """Takes back what ``worker`` has not reserved, after ``until_ms``.
+
+        Call it when the worker can no longer use it (it crashed, or took a RESET credit) and all
+        its bids were taken. The budget credits that it did not get yet are part of that.
+        """
+        self.ledger.close_worker(worker, until_ms)
+        due = self._outbox.get(worker, {})
+        self._outbox[worker] = {
+            (kind, key): amount
+            for (kind, key), amount in due.items()
+            if kind is not CreditKind.BUDGET
+        }
+
+    def resume_worker(self, worker: int) -> None:
+        """Grants leases to ``worker`` again."""
+        self.ledger.resume_worker(worker)
+
+    def landing_url(self, creative_id: int) -> str | None:
+        """Returns where a click on a creative leads, if any snapshot since the start said so."""
+        return self._landing_urls.get(creative_id)
+
+    def view(self, now_ms: int) -> LedgerView:
+        """Returns the totals as of the last commit."""
+        return LedgerView(
+            at_ms=now_ms,
+            sequence=self.sequence,
+            is_writable=not self.is_stuck,
+            unfunded_bids=self.ledger.unfunded_count,
+            budgets=tuple(BudgetView(*total) for total in self.ledger.totals()),
+            line_items=self._tally.line_items(),
+            creatives=self._tally.creatives(),
+            exchanges=exchange_views(self._behaviours.items(), self.charging.names),
+        )
+
+    # Within.
+
+    def _judge(
+        self, slot: int | None, seen: int, bid: Reservation, notice: Notice, *, charges: bool
+    ) -> tuple[Outcome, int, int]:
+        """Returns outcome, amount and flags of a notice, and counts it where it is ignored."""
+        behaviour = self._behaviour(bid.exchange)
+        if notice.at_ms > bid.deadline_ms + CHARGED_MEMORY_MS:
+            behaviour.too_old += 1
+            return Outcome.TOO_OLD, 0, 0
+        if notice.kind is not EventKind.CONVERSION and seen & 1 << notice.kind:
+            behaviour.duplicates_ignored += 1
+            return Outcome.DUPLICATE, 0, 0
+        if not charges:
+            return Outcome.RECORDED, 0, bid.flags & _TEST
+        asked = amount_micros(notice.price_cpm_micros, bid.quantity_micros, bid.rate_micros)
+        if slot is not None and (seen & IS_BID or self.ledger.is_charged(slot)):
+            settlement = self.ledger.judge(slot, bid, asked, notice.at_ms)
+        else:
+            behaviour.unknown += 1
+            settlement = self.ledger.judge_unknown(bid, asked, notice.at_ms)
+        charge = settlement.charge
+        if charge is Charge.DUPLICATE or (charge is Charge.DISPUTED and seen & _IS_DISPUTED):
+            behaviour.duplicates_ignored += 1
+            return Outcome.DUPLICATE, 0, 0
+        if charge is Charge.LATE and not bid.budgets and not seen & IS_BID:
+            return Outcome.UNKNOWN_BUDGET, settlement.amount_micros, _CHARGE_FLAGS[charge]
+        return _OUTCOMES[charge], int(settlement.amount_micros), _CHARGE_FLAGS[charge]
+
+    def _record(
+        self,
+        slot: int | None,
+        bid: Reservation,
+        event: bytearray,
+        notice: Notice,
+        outcome: Outcome,
+        amount: int,
+        flags: int,
+        *,
+        moves: bool,
+    ) -> Answer:
+        """Puts a notice's event into the log, unless it is there already."""
+        order_code = fill_notice_event(event, notice, amount, flags, bid.worker)
+        name = _ID.unpack_from(event, _ID_AT)
+        is_order_known = (
+            notice.kind is EventKind.CONVERSION
+            and slot is not None
+            and order_code in self.ledger.bids.orders.get(slot, ())
+        )
+        if is_order_known or name in self._pending_ids:
+            self._behaviour(bid.exchange).duplicates_ignored += 1
+            return Answer(Outcome.DUPLICATE, waits=not is_order_known)
+        key = bid_key(notice.bid_hi, notice.bid_lo)
+        self._pending_ids.add(name)
+        if moves:
+            self._moving.add(key)
+        self._pending.append(
+            _Pending(
+                key, int(notice.kind), flags, amount, notice.value_micros, order_code,
+                notice.at_ms, event,
+            )
+        )  # fmt: skip
+        self._write(event)
+        return Answer(outcome, waits=True)
+
+    def _reserve(self, events: npt.NDArray[np.void], now_ms: int) -> list[int]:
+        """Opens the reservations of bid events and counts them; indices of the new events."""
+        new = self.ledger.reserve(events, now_ms)
+        kinds, flags = events["kind"].tolist(), events["flags"].tolist()
+        line_items = events["line_item_id"].tolist()
+        creatives = events["creative_id"].tolist()
+        for i in new:
+            if kinds[i] == EventKind.BID and not flags[i] & _TEST:
+                self._tally.add_bid(line_items[i], creatives[i])
+        return new
+
+    def _apply(self, notice: _Pending) -> list[Credit]:
+        """Makes a durable notice true; what the bid's worker is told of it."""
+        key, kind, flags, amount, value, order_code, received_ms, event = notice
+        bids = self.ledger.bids
+        slot = bids.find(key)
+        if slot is None:
+            bid = reservation_of(event)
+            slot = bids.add(key, event, bid.deadline_ms, ReservationState.RELEASED, received_ms)
+        else:
+            bid = bids.reservation(slot) if bids.seen[slot] & IS_BID else reservation_of(event)
+        seen = bids.seen[slot]
+        behaviour = self._behaviour(bid.exchange)
+        if flags & _DISPUTED:
+            bids.seen[slot] = seen | _IS_DISPUTED
+            behaviour.disputed += 1
+            return []
+        told: list[Credit] = []
+        if flags & _CHARGED:
+            is_late = bool(flags & _LATE)
+            behaviour.late += is_late
+            told = self.ledger.settle(slot, bid, amount, is_late=is_late)
+        elif kind == EventKind.LOSS:
+            told = self.ledger.release(slot)
+        elif kind == EventKind.CONVERSION:
+            bids.orders.setdefault(slot, set()).add(order_code)
+        bids.seen[slot] = seen | 1 << kind
+        if not flags & _TEST:
+            self._tally.add_notice(bid, kind, seen, amount, value)
+        return told
+
+    def _obey(self, message: LeaseMessage) -> None:
+        if isinstance(message, LeasesGranted):
+            self.ledger.grant(message.leases)
+        elif isinstance(message, LeasesReturned):
+            self.ledger.give_back(message.leases)
+        else:
+            self.ledger.expire(message.now_ms)
+
+    def _repeat(self, events: npt.NDArray[np.void]) -> None:
+        """Takes events of the log: runs of bids at once, notices one by one."""
+        is_bid = (events["kind"] == EventKind.BID) | (events["kind"] == EventKind.NO_BID)
+        edges = np.flatnonzero(np.diff(is_bid)) + 1
+        for run in np.split(np.arange(events.shape[0]), edges):
+            part = events[run[0] : run[-1] + 1]
+            if is_bid[run[0]]:
+                self._reserve(part, int(part["recv_ms"][0]))
+                continue
+            body = part.tobytes()
+            names = ("bid_hi", "bid_lo", "kind", "flags", "amount_micros", "value_micros")
+            columns = [part[name].tolist() for name in (*names, "order_code", "recv_ms")]
+            for i, (hi, lo, *values) in enumerate(zip(*columns, strict=True)):
+                event = body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES]
+                self._apply(_Pending._make((bid_key(hi, lo), *values, event)))
+
+    def _write(self, event: bytes | bytearray) -> None:
+        self._buffer.append(event)
+        self._buffer_bytes += len(event)
+        self.pending_count += len(event) // EVENT_BYTES
+
+    def _say(self, message: LeaseMessage) -> None:
+        self._flush()
+        self._log.append(CONTROL, encode_message(message))
+
+    def _flush(self) -> None:
+        if not self._buffer:
+            return
+        body = b"".join(self._buffer)
+        for at in range(0, len(body), _BODY_BYTES):
+            self._log.append(RECORDS, body[at : at + _BODY_BYTES])
+        self._buffer.clear()
+        self._buffer_bytes = 0
+
+    def _budgets_of(self, line_item_id: int, bid_ms: int) -> list[int]:
+        """Returns the budgets that a bid of the line item at that time drew on."""
+        known = self._line_item_budgets.get(line_item_id, {})
+        return [key for key, (start, end) in sorted(known.items()) if start <= bid_ms < end]
+
+    def _behaviour(self, exchange: int) -> Behaviour:
+        behaviour = self._behaviours.get(exchange)
+        if behaviour is None:
+            behaviour = self._behaviours[exchange] = Behaviour()
+        return behaviour

@@ -1,0 +1,105 @@
+"""What ``GET /ledger`` says: the totals that the controller, reports and people read.
+
+All of it is as of the last commit: what is not on disk is in none of these numbers. Counters that
+say "since start" begin at 0 with the process; the others are rebuilt from the log.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class BudgetView(msgspec.Struct, frozen=True):
+    """One budget, in its currency.
+
+    Attributes:
+        budget_id: as in the snapshot.
+        limit_micros: what may be spent; 0 until a snapshot named the budget.
+        spent_on_time_micros: never above the limit.
+        spent_late_micros: paid for wins that came after their deadline or loss notice.
+        held_micros: leased to workers and not yet spent.
+        open_count: reservations that may still be charged on time.
+    """
+
+    budget_id: int
+    limit_micros: int
+    spent_on_time_micros: int
+    spent_late_micros: int
+    held_micros: int
+    open_count: int
+
+
+class ActivityView(msgspec.Struct, frozen=True):
+    """What became of the bids of one line item or creative; test bids are left out.
+
+    Attributes:
+        id: of the line item or creative.
+        bids: made.
+        wins: bids with a win, billing or impression notice.
+        impressions: bids with a billing or impression notice.
+        clicks: bids with a click.
+        conversions: orders.
+        conversion_value_micros: their reported value, account currency.
+        spend_micros: charged, on time and late, account currency.
+        expected_clicks: sum of pctr over the impressions.
+        expected_conversions: sum of pctr * pcvr over the impressions.
+    """
+
+    id: int
+    bids: int
+    wins: int
+    impressions: int
+    clicks: int
+    conversions: int
+    conversion_value_micros: int
+    spend_micros: int
+    expected_clicks: float
+    expected_conversions: float
+
+
+class ExchangeView(msgspec.Struct, frozen=True):
+    """How one exchange's notices behave.
+
+    Attributes:
+        name: of its profile; its number where there is none; "" for notices nobody signed.
+        disputed: charging notices with a price above the reservation.
+        late: charging notices that were paid as late wins.
+        duplicates_ignored: repeats, since start.
+        unknown: notices of bids or budgets that the ledger does not know, since start.
+        too_old: notices that came too long after their bid, since start; not taken.
+        malformed: notices whose macros cannot be read, since start; not taken.
+        forged: notices whose signature is wrong, since start.
+        audits: test renders (macros filled with AUDIT), since start.
+    """
+
+    name: str
+    disputed: int
+    late: int
+    duplicates_ignored: int
+    unknown: int
+    too_old: int
+    malformed: int
+    forged: int
+    audits: int
+
+
+class LedgerView(msgspec.Struct, frozen=True):
+    """The whole answer.
+
+    Attributes:
+        at_ms: the run's clock.
+        sequence: last frame of the event log that is on disk and counted here.
+        is_writable: whether the last commit worked; while not, notices are answered 503.
+        unfunded_bids: bids that took more than their worker held; any is a bug of a worker.
+        budgets, line_items, creatives: ordered by id.
+        exchanges: those that sent anything, by name.
+    """
+
+    at_ms: int
+    sequence: int
+    is_writable: bool
+    unfunded_bids: int
+    budgets: tuple[BudgetView, ...]
+    line_items: tuple[ActivityView, ...]
+    creatives: tuple[ActivityView, ...]
+    exchanges: tuple[ExchangeView, ...]
