@@ -42,6 +42,79 @@ def replay(
     run_replay(tuple(paths), campaigns, exchange, as_json=as_json)
 
 
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Of everything that happens in the market.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Bid workers.")] = 2,
+    connections: Annotated[int, typer.Option(min=1, help="Of the exchange.")] = 8,
+    folder: Annotated[Path, typer.Option(help="Run folder; emptied first.")] = Path("runs/demo"),
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the engine running.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run one simulated day end to end: campaigns, bids, money, report."""
+    from campaigns.demo import run_demo
+
+    run_demo(
+        folder, seed=seed, workers=workers, connections=connections, keeps_running=keep,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command()
+def serve(
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Bid workers.")] = 1,
+    folder: Annotated[Path, typer.Option(help="Run folder; an earlier run goes on.")] = Path(
+        "runs/serve"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Run the engine on this machine until Ctrl-C."""
+    from campaigns.serve import run_serve
+
+    run_serve(folder, workers=workers, as_json=as_json)
+
+
+train = typer.Typer(help="Train what ships (needs the extra `train`).", no_args_is_help=True)
+app.add_typer(train, name="train")
+
+
+@train.callback()
+def _train() -> None:
+    """Train what ships (needs the extra `train`)."""
+
+
+@train.command()
+def response(
+    seed: Annotated[int, typer.Option(help="Of the log's days and of the training.")] = 7,
+    impressions: Annotated[int, typer.Option(min=1, help="Rows of the twin's log.")] = 1_000_000,
+    scenario: Annotated[str, typer.Option(help="Market to learn from.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Where the artefact goes.")] = Path(
+        "bidder/recommendation/artefacts"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Train the response model on the twin's impressions; writes artefact, card and ONNX file."""
+    import msgspec
+
+    from bidder.recommendation.training import train_and_write
+    from simulator.logs import response_log
+    from simulator.scenario import load
+
+    command = f"lodestone train response --seed {seed} --impressions {impressions}"
+    if scenario != "demo":
+        command += f" --scenario {scenario}"
+    scores = train_and_write(
+        response_log(load(scenario), seed, impressions),
+        out,
+        seed,
+        command,
+        f"{impressions:,} impressions of random ads in the market of scenario {scenario}, on the "
+        "days before it starts",
+    )
+    encoded = msgspec.json.encode(scores)
+    sys.stdout.write((encoded if as_json else msgspec.json.format(encoded)).decode() + "\n")
+
+
 def main() -> None:
     """Runs the command line; bad input is one line on stderr and code 2."""
     try:

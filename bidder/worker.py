@@ -66,6 +66,7 @@ class Worker:
         self._service: BidService | None = None
         self._version = 0
         self._refused_version = 0
+        self._ready_cpu_ns = 0
         self.handler = BidHandler(
             check_profiles(deployment.exchanges), self._now_ms, time.monotonic_ns, self.refresh
         )
@@ -118,12 +119,13 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()
+        self._ready_cpu_ns = time.process_time_ns()
         self._row[WorkerWord.IS_READY] = 1
 
     def report(self) -> None:
         """Writes the worker's counters into its row of the control block."""
         row = self._row
-        row[WorkerWord.CPU_NS] = time.process_time_ns()
+        row[WorkerWord.CPU_NS] = time.process_time_ns() - self._ready_cpu_ns
         row[WorkerWord.REQUEST_COUNT] = self.handler.request_count
         if self._service is not None:
             row[WorkerWord.BID_COUNT] = self._service.bid_count

@@ -88,8 +88,10 @@ def campaigns_of(session: Session, actor: Actor, after: int, limit: int) -> tupl
     return tuple(rows.scalars())
 
 
-def changes_of(session: Session, actor: Actor, campaign_id: int) -> tuple[ChangeEvent, ...]:
-    """Returns every change of a campaign, oldest first.
+def changes_of(
+    session: Session, actor: Actor, campaign_id: int, after: int, limit: int
+) -> tuple[ChangeEvent, ...]:
+    """Returns up to ``limit`` changes of a campaign with ids above ``after``, oldest first.
 
     Raises:
         Refusal: as ``campaign_of``.
@@ -97,8 +99,9 @@ def changes_of(session: Session, actor: Actor, campaign_id: int) -> tuple[Change
     _row_of(session, actor, campaign_id)
     rows = session.execute(
         select(ChangeEvent)
-        .where(ChangeEvent.campaign_id == campaign_id)
+        .where(ChangeEvent.campaign_id == campaign_id, ChangeEvent.change_id > after)
         .order_by(ChangeEvent.change_id)
+        .limit(limit)
     )
     return tuple(rows.scalars())
 

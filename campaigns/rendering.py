@@ -116,10 +116,8 @@ class Studio:
             asset_sha256=rendered.asset.sha256,
             language=brief.language,
             is_secure=all(url.startswith("https://") for url in (self._url, landing_url)),
+            # Category, format and size are the campaign's and the creative's own (market.features).
             features={
-                "category": brief.product.category.value,
-                "format": "banner",
-                "size": str(variant.size),
                 "headline": attributes.headline.value,
                 "layout": attributes.layout.value,
                 "palette": attributes.palette.value,

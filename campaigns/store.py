@@ -272,8 +272,9 @@ def migrate(engine: Engine, revision: str = "head") -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     except (CommandError, DatabaseError) as error:
+        reason = error.orig if isinstance(error, DatabaseError) else error
         raise Corrupt(
-            f"campaign store {engine.url.database}: {error}; "
+            f"campaign store {engine.url.database}: {reason}; "
             "restore a backup, or run the build that wrote it"
         ) from error
 

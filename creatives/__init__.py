@@ -11,7 +11,6 @@ from creatives.fonts import FontBook, FontChain, FontFace
 from creatives.geometry import STANDARD_SIZES, Size
 from creatives.layout import Emphasis, LayoutKind
 from creatives.markup import (
-    BID_ID_TOKEN,
     CLICK_URL_TOKEN,
     IMPRESSION_URL_TOKEN,
     MediaFile,
@@ -30,7 +29,6 @@ from creatives.studio import RenderedCreative, render_variants
 from creatives.variants import Attributes, HeadlineForm, Variant, variants
 
 __all__ = [
-    "BID_ID_TOKEN",
     "CLICK_URL_TOKEN",
     "IMPRESSION_URL_TOKEN",
     "STANDARD_SIZES",

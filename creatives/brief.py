@@ -117,6 +117,11 @@ class Brief(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.locale.partition("-")[0]
 
 
+def pointer_of(path: str) -> str:
+    """The JSON pointer (RFC 6901) of a field: ``/product/brand`` for ``product.brand``."""
+    return "/" + path.replace(".", "/")
+
+
 def checked_text(name: str, text: str) -> str:
     """Returns ``text`` unchanged when it can be shown on one line or several.
 
@@ -124,7 +129,7 @@ def checked_text(name: str, text: str) -> str:
         BadInput: it is blank, longer than ``TEXT_LENGTH_MAX``, or holds a control character, a line
             separator, a lone surrogate or an unassigned code point.
     """
-    pointer = "/" + name.replace(".", "/")
+    pointer = pointer_of(name)
     if not text.strip():
         msg = f"{name} is {text!r}; it must not be blank"
         raise BadInput(msg, pointer)
@@ -148,7 +153,7 @@ def checked_url(name: str, url: str) -> str:
     Raises:
         BadInput: it is none of that.
     """
-    pointer = "/" + name.replace(".", "/")
+    pointer = pointer_of(name)
     if len(url) > URL_LENGTH_MAX:
         msg = f"{name} has {len(url)} characters; it must have at most {URL_LENGTH_MAX}"
         raise BadInput(msg, pointer)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from PIL import Image, ImageDraw, ImageFont, features
 
+from creatives.brief import pointer_of
 from creatives.geometry import Box
 from creatives.typesetting import Weight
 from market.errors import BadInput, NotReady
@@ -43,7 +44,7 @@ _NO_CHARACTER = "\U0010ffff"
 """A noncharacter, which no font may map: what is drawn for it is the face's tofu."""
 
 
-class Script(StrEnum):
+class Direction(StrEnum):
     """Reading direction, in the words of the shaping engine."""
 
     LEFT_TO_RIGHT = "ltr"
@@ -182,13 +183,13 @@ class Typeface:
                         f"{name} {text!r} holds {character!r} (U+{ord(character):04X} {title}); "
                         f"no {weight} face of its font chain has a glyph for it"
                     )
-                    raise BadInput(msg, f"/{name}")
+                    raise BadInput(msg, pointer_of(name))
             if _is_right_to_left(text) and len(self._split(text, weight)) > 1:
                 msg = (
                     f"{name} {text!r} is written right to left and needs several {weight} faces; "
                     "its font chain must hold one face for all of it"
                 )
-                raise BadInput(msg, f"/{name}")
+                raise BadInput(msg, pointer_of(name))
         if len(self._checked) >= _REMEMBERED:
             self._checked.clear()
         self._checked.add(text)
@@ -401,5 +402,5 @@ def _is_right_to_left(text: str) -> bool:
     return False
 
 
-def _direction(text: str) -> Script:
-    return Script.RIGHT_TO_LEFT if _is_right_to_left(text) else Script.LEFT_TO_RIGHT
+def _direction(text: str) -> Direction:
+    return Direction.RIGHT_TO_LEFT if _is_right_to_left(text) else Direction.LEFT_TO_RIGHT

@@ -96,7 +96,9 @@ class Arrangement(msgspec.Struct, frozen=True):
         pills = tuple(box for box in (self.button, self.tag) if box is not None)
         marks = () if self.mark is None else (self.mark,)
         loose = tuple(
-            text.box for text in self.texts if text.name not in {"call_to_action", "price"}
+            text.box
+            for text in self.texts
+            if text.name not in {"call_to_action", "product.price_micros"}
         )
         return (self.subject, *marks, *pills, *loose)
 
@@ -168,7 +170,10 @@ def flaws_of(arrangement: Arrangement) -> tuple[str, ...]:
             for line in text.lines
             if not text.box.contains(line.ink)
         ]
-        holder = {"call_to_action": arrangement.button, "price": arrangement.tag}.get(text.name)
+        holder = {
+            "call_to_action": arrangement.button,
+            "product.price_micros": arrangement.tag,
+        }.get(text.name)
         if holder is not None and not holder.contains(text.box):
             flaws.append(f"{text.name}: box {text.box} leaves its pill {holder}")
     return tuple(flaws)
@@ -186,7 +191,9 @@ def _sheet(
     tag = None
     if division.tag is not None:
         scale = 1.9 if emphasis is Emphasis.PRICE else 1.3
-        tag, price = _pill("price", copy.price, division.tag, division.unit * scale, measure)
+        tag, price = _pill(
+            "product.price_micros", copy.price, division.tag, division.unit * scale, measure
+        )
         texts.append(price)
     upper, lower = division.upper, division.lower
     scale = {Emphasis.PRODUCT: 2.5, Emphasis.MESSAGE: 3.0, Emphasis.PRICE: 2.2}[emphasis]
@@ -315,7 +322,7 @@ def _strip(
     if copy.price and (emphasis is Emphasis.PRICE or width >= 600):
         scale = 1.6 if emphasis is Emphasis.PRICE else 1.2
         area = Box(right - round(0.22 * width), top, right, top + pill_height)
-        tag, price = _pill("price", copy.price, area, unit * scale, measure, 8)
+        tag, price = _pill("product.price_micros", copy.price, area, unit * scale, measure, 8)
         tag, price = _shifted(tag, price, area.right - tag.right)
         texts.append(price)
         right = tag.left - margin

@@ -1,14 +1,12 @@
 """Builds the ``adm`` of a bid as a template: banner HTML, VAST for video and audio, native JSON.
 
-A template is finished but for three tokens, which the bidder replaces byte for byte in every bid:
-``{{IMPRESSION_URL}}`` and ``{{CLICK_URL}}`` by notice URLs, and in VAST 4.2 ``{{BID_ID}}`` by the
-bid's id. A notice URL must be absolute and spelled as RFC 3986 asks
-(:func:`creatives.brief.checked_url`); then it is safe in every place where a token stands. No other
-text can hold a token or an OpenRTB macro: ``{`` and ``$`` of the advertiser's words are escaped
-everywhere.
+A template is finished but for two tokens, which the bidder replaces byte for byte in every bid:
+``{{IMPRESSION_URL}}`` and ``{{CLICK_URL}}``, by notice URLs. These must be absolute and, OpenRTB
+macros aside, spelled as RFC 3986 asks; then they are safe in every place where a token stands. No
+other text can hold a token or a macro: ``{`` and ``$`` of the advertiser's words are escaped.
 
-A click leads to the landing page itself, and the click notice is sent beside it, in all formats; a
-notice that answers late or not at all never costs the advertiser the visitor.
+In every format a click goes to the click notice itself, which sends the visitor on to the landing
+page with the token that its conversions need; the landing page stands in no markup.
 """
 
 from __future__ import annotations
@@ -33,8 +31,8 @@ IMPRESSION_URL_TOKEN = "{{IMPRESSION_URL}}"  # noqa: S105 (a placeholder, not a 
 CLICK_URL_TOKEN = "{{CLICK_URL}}"  # noqa: S105 (a placeholder, not a secret)
 """Stands for the URL that notes a click."""
 
-BID_ID_TOKEN = "{{BID_ID}}"  # noqa: S105 (a placeholder, not a secret)
-"""Stands for the bid's id; in VAST 4.2 only, whose AdServingId differs with every ad served."""
+_AD_SERVING_ID = "${AUCTION_BID_ID}-${AUCTION_IMP_ID}"
+"""Differs with every ad served; the exchange fills it in. Source: OpenRTB 2.6, 4.4."""
 
 
 class VastVersion(StrEnum):
@@ -169,15 +167,13 @@ def banner_template(brief: Brief, image_url: str, size: Size) -> str:
     """The HTML of a still banner.
 
     Args:
-        brief: words for the alternative text, and the landing page.
+        brief: words for the alternative text.
         image_url: where the rendered image lies; absolute, or a path on the page's own host.
         size: of the image.
     """
     label = f"{brief.product.brand}: {brief.headline}"
     return (
-        f'<a href="{_html(brief.product.landing_url)}" target="_blank" '
-        f'rel="noopener nofollow sponsored" data-click="{CLICK_URL_TOKEN}" '
-        "onclick=\"fetch(this.dataset.click,{mode:'no-cors',keepalive:true})\">"
+        f'<a href="{CLICK_URL_TOKEN}" target="_blank" rel="noopener nofollow sponsored">'
         f'<img src="{_html(image_url)}" width="{size.width}" height="{size.height}" '
         f'alt="{_html(label)}" style="display:block;border:0"></a>'
         f'<img src="{IMPRESSION_URL_TOKEN}" width="1" height="1" alt="" '
@@ -192,7 +188,7 @@ def vast_template(brief: Brief, creative_key: str, spot: Spot, version: VastVers
     by its media type.
 
     Args:
-        brief: title, advertiser and landing page.
+        brief: title and advertiser.
         creative_key: id of the creative.
         spot: what is played.
         version: which VAST.
@@ -207,15 +203,14 @@ def vast_template(brief: Brief, creative_key: str, spot: Spot, version: VastVers
     duration = f"<Duration>{_clock(spot.duration_ms)}</Duration>"
     files = "".join(_media_file(file) for file in spot.media_files)
     media = f"<MediaFiles>{files}</MediaFiles>"
-    through = f"<ClickThrough>{_cdata(brief.product.landing_url)}</ClickThrough>"
-    tracking = f"<ClickTracking>{_cdata(CLICK_URL_TOKEN)}</ClickTracking>"
+    through = f"<ClickThrough>{_cdata(CLICK_URL_TOKEN)}</ClickThrough>"
+    clicks = f"<VideoClicks>{through}</VideoClicks>"
     skip = "" if spot.skip_after_ms is None else f' skipoffset="{_clock(spot.skip_after_ms)}"'
     if is_4:
-        clicks = f"<VideoClicks>{tracking}{through}</VideoClicks>"
         linear = f"<Linear{skip}>{duration}{media}{clicks}</Linear>"
         universal = f'<UniversalAdId idRegistry="lodestone">{key}</UniversalAdId>'
         creative = f'<Creative id="{key}">{linear}{universal}</Creative>'
-        serving = f"<AdServingId>{BID_ID_TOKEN}</AdServingId>"
+        serving = f"<AdServingId>{_AD_SERVING_ID}</AdServingId>"
         inner = (
             f"<AdSystem>lodestone</AdSystem>{impression}{serving}{title}{advertiser}"
             f"<Creatives>{creative}</Creatives>"
@@ -223,7 +218,6 @@ def vast_template(brief: Brief, creative_key: str, spot: Spot, version: VastVers
         ad = f'<Ad id="{key}" adType="{spot.medium}">'
         root = f'<VAST version="4.2" xmlns="http://www.iab.com/VAST">{ad}'
     else:
-        clicks = f"<VideoClicks>{through}{tracking}</VideoClicks>"
         linear = f"<Linear{skip}>{duration}{clicks}{media}</Linear>"
         creative = f'<Creative id="{key}">{linear}</Creative>'
         inner = (
@@ -257,7 +251,7 @@ def native_template(
     native = {
         "ver": "1.2",
         "assets": [_native_asset(brief, image_url, size, slot) for slot in slots],
-        "link": {"url": brief.product.landing_url, "clicktrackers": [CLICK_URL_TOKEN]},
+        "link": {"url": CLICK_URL_TOKEN},
         "eventtrackers": [
             {
                 "event": _IMPRESSION_EVENT,

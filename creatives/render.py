@@ -44,11 +44,11 @@ def compose(variant: Variant, fonts: FontBook) -> Arrangement:
     typeface = fonts.typeface(brief.locale)
     copy = copy_of(variant, typeface)
     for name, text in (
-        ("product/brand", copy.brand),
+        ("product.brand", copy.brand),
         ("headline", copy.headline),
         ("body", copy.body),
         ("call_to_action", copy.call_to_action),
-        ("price", copy.price),
+        ("product.price_micros", copy.price),
     ):
         typeface.check(name, text)
     return arrange(copy, variant.size, variant.layout, variant.attributes.emphasis, typeface)
@@ -118,7 +118,7 @@ def paint_words(
         "headline": words.ink,
         "body": words.muted_ink,
         "call_to_action": words.on_button,
-        "price": tag_colours(palette, arrangement)[1],
+        "product.price_micros": tag_colours(palette, arrangement)[1],
     }
     for text in arrangement.texts:
         _draw_text(canvas, text, colours[text.name], typeface)

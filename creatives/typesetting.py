@@ -19,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from creatives.brief import pointer_of
 from creatives.geometry import Box
 from market.errors import BadInput
 
@@ -58,7 +59,7 @@ class TextBlock(msgspec.Struct, frozen=True):
     """A text and the rules it is set by.
 
     Attributes:
-        name: field of the brief, for messages.
+        name: path of the field in the brief, ``product.brand``; for messages.
         text: what it says.
         weight: which faces.
         size_px_max: where fitting starts.
@@ -138,7 +139,7 @@ def fit(block: TextBlock, width: int, height: int, measure: Measure) -> SetText:
             f"{block.name} {block.text!r} does not fit a box of {width}x{height} pixels in at most "
             f"{block.line_count_max} line(s) at {low} px, its smallest legible size: shorten it"
         )
-        raise BadInput(msg, f"/{block.name}")
+        raise BadInput(msg, pointer_of(block.name))
     while low < high:
         middle = (low + high + 1) // 2
         lines = _broken(block, middle, width, measure)

@@ -82,9 +82,9 @@ class WorkerLink:
     def push_credits(self, recorder: Recorder) -> None:
         """Pushes what the worker is due and its ring has room for."""
         if not self.is_fencing and not self.is_gone:
-            credits = recorder.credits(self._worker, self._credits.free_count())
-            if credits.shape[0]:
-                is_pushed = self._credits.push(credits)
+            due = recorder.credits(self._worker, self._credits.free_count())
+            if due.shape[0]:
+                is_pushed = self._credits.push(due)
                 assert is_pushed, "no more than fits was asked for"
 
     def fence(self, recorder: Recorder, until_ms: int) -> None:
@@ -110,7 +110,7 @@ class WorkerLink:
         if self.is_gone:
             self._wait_for_another(recorder, pid, is_thorough=is_thorough)
         elif not self.is_fencing:
-            is_replaced = pid != self._pid and self._pid != 0
+            is_replaced = self._pid not in (0, pid)
             if is_replaced or (is_thorough and pid and not self._is_alive(pid)):
                 self.fence(recorder, 0)
             else:
@@ -144,7 +144,7 @@ class WorkerLink:
 
     def _wait_for_another(self, recorder: Recorder, pid: int, *, is_thorough: bool) -> None:
         """Goes on with a new process; else takes back what expired reservations released."""
-        if pid and pid != self._pid and self._is_alive(pid):
+        if pid and self._is_alive(pid):
             # Nothing was pushed since the RESET, so this one holds nothing.
             self._pid = pid
             self.is_gone = False

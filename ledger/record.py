@@ -241,6 +241,10 @@ class Recorder:
             for i in new:
                 self._write(body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES])
 
+    def is_known(self, bid_hi: int, bid_lo: int) -> bool:
+        """Returns whether the bid was taken already (a notice may overtake it in its ring)."""
+        return self.ledger.bids.find(bid_key(bid_hi, bid_lo)) is not None
+
     def take_notice(self, notice: Notice, token: Token | None = None) -> Answer:
         """Takes one notice at ``notice.at_ms``; its answer may leave as ``Answer`` says.
 
@@ -364,12 +368,14 @@ class Recorder:
         its bids were taken. The budget credits that it did not get yet are part of that.
         """
         self.ledger.close_worker(worker, until_ms)
+        money = CreditKind.BUDGET
+        self._staged = [
+            credit
+            for credit in self._staged
+            if credit.worker != worker or credit.kind is not money
+        ]
         due = self._outbox.get(worker, {})
-        self._outbox[worker] = {
-            (kind, key): amount
-            for (kind, key), amount in due.items()
-            if kind is not CreditKind.BUDGET
-        }
+        self._outbox[worker] = {name: due[name] for name in due if name[0] is not money}
 
     def resume_worker(self, worker: int) -> None:
         """Grants leases to ``worker`` again."""

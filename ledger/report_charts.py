@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def spend_chart(
     axes.fill_between(times, _so_far(spent), color=_SERIES[series], alpha=0.14, linewidth=0)
     axes.plot(times, _so_far(spent), color=_SERIES[series])
     _time_axis(axes, times[-1], unit)
-    _count_axis(axes)
+    _count_axis(axes, max(sum(spent), sum(planned)))
     return _svg(figure, name)
 
 
@@ -123,7 +123,7 @@ def lines_chart(
         colour = _MUTED if series is None else _SERIES[series]
         axes.plot(times, _so_far(values), color=colour)
     _time_axis(axes, times[-1], unit)
-    _count_axis(axes)
+    _count_axis(axes, max(sum(values) for _, values in lines))
     return _svg(figure, name)
 
 
@@ -141,18 +141,23 @@ def histogram_chart(
 
     Args:
         name: As in ``spend_chart``.
-        edges: [C + 1], rising; drawn on a logarithmic axis where they start above 0 and rise by
-            more than a hundredfold.
-        counts: [C].
+        edges: [C + 1], rising from 0 or above; drawn on a logarithmic axis where the last of the
+            filled buckets is more than three times as wide as the first.
+        counts: [C]; empty buckets at both ends are left out.
         marks: Text and value of each vertical line.
         label: Of the axis, with the unit.
         is_last_open: The last bucket has no upper end: its bar is muted and its edge says so.
         series: Number of the colour.
     """
     figure, axes = _figure(5.6, 2.9)
-    left, right = np.asarray(edges[:-1], float), np.asarray(edges[1:], float)
-    heights = np.asarray(counts, float)
-    is_logarithmic = left[0] > 0 and right[-1] > 100 * left[0]
+    first, last = _filled(counts)
+    left = np.asarray(edges[first : last + 1], float)
+    right = np.asarray(edges[first + 1 : last + 2], float)
+    heights = np.asarray(counts[first : last + 1], float)
+    is_logarithmic = right[-1] - left[-1] > 3 * (right[0] - left[0])
+    if is_logarithmic:
+        # A bucket that begins at 0 has no beginning on such an axis.
+        left[0] = max(left[0], right[0] / 2)
     gap = np.minimum((right - left) * 0.08, (right[-1] - left[0]) * 0.002)
     bars = axes.bar(
         left + gap,
@@ -162,29 +167,29 @@ def histogram_chart(
         color=_SERIES[series],
         linewidth=0,
     )
-    if is_last_open:
+    if is_last_open and last == len(counts) - 1:
         bars.patches[-1].set_facecolor(_MUTED)
     axes.set_xlim(float(left[0]), float(right[-1]))
-    axes.set_ylim(0, max(1.0, float(heights.max())) * 1.16)
     if is_logarithmic:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(_number))
-    for text, value in marks:
+    for line, (text, value) in enumerate(marks):
         axes.axvline(value, color=_INK, linewidth=1.0, linestyle=(0, (2, 2)))
-        is_right = value > (np.sqrt(left[0] * right[-1]) if is_logarithmic else right[-1] * 0.6)
+        where = float(axes.transLimits.transform(axes.transScale.transform((value, 0.0)))[0])
         axes.annotate(
             text,
             (value, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(-4 if is_right else 4, -2),
+            xytext=(-4 if where > 0.7 else 4, -2 - 11 * line),
             textcoords="offset points",
-            ha="right" if is_right else "left",
+            ha="right" if where > 0.7 else "left",
             va="top",
             color=_INK,
         )
     axes.set_xlabel(label)
-    _count_axis(axes, is_floor_set=True)
+    _count_axis(axes, float(heights.max()) * 1.1)
     return _svg(figure, name)
 
 
@@ -239,11 +244,18 @@ def _time_axis(axes: Axes, end: float, unit: str) -> None:
     axes.set_xlabel(f"{unit} since start")
 
 
-def _count_axis(axes: Axes, *, is_floor_set: bool = False) -> None:
-    if not is_floor_set:
-        axes.set_ylim(0.0, max(axes.get_ylim()[1], 1e-6))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+def _count_axis(axes: Axes, highest: float) -> None:
+    """Sets an axis from 0 to the tick at or above ``highest``."""
+    locator = MaxNLocator(4)
+    axes.set_ylim(0.0, float(locator.tick_values(0.0, highest or 1.0)[-1]))
+    axes.yaxis.set_major_locator(locator)
     axes.yaxis.set_major_formatter(FuncFormatter(_number))
+
+
+def _filled(counts: Sequence[float]) -> tuple[int, int]:
+    """Returns the first and the last bucket with anything in it; all of them if none has."""
+    places = [place for place, count in enumerate(counts) if count]
+    return (places[0], places[-1]) if places else (0, len(counts) - 1)
 
 
 def _number(value: float, _place: int | None = None) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _NOTHING: Final = "&#8211;"
 _REASONS_MAX: Final = 10
+_PANELS_MAX: Final = 12
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -77,19 +78,23 @@ class Latency(msgspec.Struct, frozen=True):
     """How long answers took.
 
     Raises:
-        BadInput: there is not one edge more than there are counts, or edges do not rise.
+        BadInput: there is not one edge more than there are counts, or edges do not rise from 0 or
+            above.
     """
 
     edges_ms: tuple[float, ...]
+    """From 0 or above."""
     counts: tuple[int, ...]
+    is_last_open: bool = False
+    """The last bucket holds everything above its lower edge."""
 
     def __post_init__(self) -> None:
         """Checks the edges."""
-        rises = all(a < b for a, b in zip(self.edges_ms, self.edges_ms[1:], strict=False))
+        rises = all(a < b for a, b in zip((-1e-9, *self.edges_ms), self.edges_ms, strict=False))
         if len(self.edges_ms) != len(self.counts) + 1 or not self.counts or not rises:
             raise BadInput(
                 f"latency histogram with {len(self.edges_ms)} edges and {len(self.counts)} counts: "
-                "it must have one edge more than counts, and edges must rise"
+                "it must have one edge more than counts, and edges must rise from 0 or above"
             )
 
 
@@ -219,7 +224,8 @@ def _campaign_row(number: int, part: CampaignPart) -> list[str]:
 
 def _spend(data: ReportData) -> str:
     panels: list[str] = []
-    for number, part in enumerate(data.campaigns):
+    ranked = sorted(enumerate(data.campaigns), key=lambda entry: -sum(entry[1].spend_micros))
+    for number, part in sorted(ranked[:_PANELS_MAX], key=lambda entry: entry[0]):
         currency = part.totals.currency
         spent, planned = sum(part.spend_micros), sum(part.plan_micros)
         told = f"<b>{_money(spent, currency)}</b> spent"
@@ -239,7 +245,9 @@ def _spend(data: ReportData) -> str:
         return ""
     key = (
         '<p class="key"><span class="line"></span> spent so far '
-        '<span class="dashes"></span> planned so far, in units of the currency</p>'
+        '<span class="dashes"></span> planned so far, in units of the currency'
+        + (f"; the {len(panels)} that spent most" if len(panels) < len(ranked) else "")
+        + "</p>"
     )
     return _section(
         "Spend against plan", f'{key}<div class="panels">{"".join(panels)}</div>', "wide"
@@ -247,6 +255,8 @@ def _spend(data: ReportData) -> str:
 
 
 def _conversions(data: ReportData) -> str:
+    if not data.campaigns:
+        return ""
     ranked = sorted(enumerate(data.campaigns), key=lambda entry: -sum(entry[1].conversions))
     shown = ranked if len(ranked) <= SERIES_MAX else ranked[: SERIES_MAX - 1]
     others = ranked[len(shown) :]
@@ -307,7 +317,7 @@ def _latency(latency: Latency | None) -> str:
         counts=latency.counts,
         marks=[(f"{name} {value:.3g}", value) for name, value in marks],
         label="time to answer a bid request, ms",
-        is_last_open=False,
+        is_last_open=latency.is_last_open,
         series=1,
     )
     return _card("How fast we answered", "latency", chart, told)

@@ -215,7 +215,7 @@ class Reservations:
             self.orders.pop(slot, None)
         self._free.extend(reversed(forgotten))
         capacity = len(self.state)
-        if len(self._free) < capacity // 4:
+        if len(self._free) <= capacity // 4:
             self._free.extend(range(2 * capacity - 1, capacity - 1, -1))
             self.state.extend(bytes(capacity))
             self.seen.frombytes(bytes(2 * capacity))

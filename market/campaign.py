@@ -41,6 +41,7 @@ MEDIA_TYPES: tuple[str, ...] = (
 
 LINE_ITEMS_MAX = 50
 CREATIVES_MAX = 100
+_YEAR_10000_MS = 253_402_300_800_000
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 _CATEGORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -266,6 +267,11 @@ def problems_of(campaign: Campaign) -> tuple[Problem, ...]:
     found.extend(_goal_problems(campaign.goal))
     found.extend(_budget_problems(campaign.budget))
     start, end = campaign.flight.start_at_ms, campaign.flight.end_at_ms
+    for name, at_ms in (("start_at_ms", start), ("end_at_ms", end)):
+        rule(
+            at_ms is None or 0 <= at_ms < _YEAR_10000_MS, f"/flight/{name}", at_ms,
+            "must be epoch milliseconds before the year 10000",
+        )  # fmt: skip
     rule(
         start is None or end is None or start < end, "/flight/end_at_ms", end,
         "must be later than start_at_ms",

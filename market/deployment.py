@@ -116,6 +116,7 @@ def write_deployment(deployment: Deployment) -> Path:
     """Writes ``deployment.json`` into the run folder (readable by its owner only: it has keys)."""
     path = deployment.root / "deployment.json"
     path.touch(mode=0o600)
+    path.chmod(0o600)  # touch leaves the mode of an older file as it is
     path.write_bytes(msgspec.json.format(msgspec.json.encode(deployment)))
     return path
 
@@ -128,5 +129,5 @@ def read_deployment(path: Path) -> Deployment:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Deployment)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise Corrupt(f"deployment {path.name}: {error}; start `lodestone serve` again") from error

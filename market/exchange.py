@@ -82,12 +82,25 @@ def check_profiles(profiles: tuple[ExchangeProfile, ...]) -> dict[str, ExchangeP
             raise BadInput(f"{at}: exchange_id is {profile.exchange_id}; it must be 1-65535")
         if profile.currency not in CURRENCY_NUMBERS:
             raise BadInput(f"{at}: currency is {profile.currency}; it must be ISO 4217")
-        for name, kind in profile.charging.items():
-            if kind not in _CHARGING:
-                raise BadInput(f"{at}: charging.{name} is {kind}; it must be one of {_CHARGING}")
-        for name, window in profile.billing_window_ms.items():
-            if window <= 0:
-                raise BadInput(f"{at}: billing_window_ms.{name} is {window}; it must be > 0")
+        _check_formats(profile, at)
         by_name[profile.name] = profile
         ids.add(profile.exchange_id)
     return by_name
+
+
+def _check_formats(profile: ExchangeProfile, at: str) -> None:
+    for field, by_format in (
+        ("charging", profile.charging),
+        ("billing_window_ms", profile.billing_window_ms),
+    ):
+        if by_format.keys() != _CHARGING_DEFAULT.keys():
+            raise BadInput(
+                f"{at}: {field} is for {', '.join(sorted(by_format)) or 'no format'}; "
+                f"it must be for {', '.join(_CHARGING_DEFAULT)}"
+            )
+    for name, kind in profile.charging.items():
+        if kind not in _CHARGING:
+            raise BadInput(f"{at}: charging.{name} is {kind}; it must be one of {_CHARGING}")
+    for name, window in profile.billing_window_ms.items():
+        if window <= 0:
+            raise BadInput(f"{at}: billing_window_ms.{name} is {window}; it must be > 0")

@@ -300,7 +300,7 @@ def read_snapshot(path: Path) -> Snapshot:
         header = msgspec.msgpack.decode(
             memoryview(view)[_HEADER_AT : _HEADER_AT + header_length], type=_Header
         )
-    except msgspec.MsgspecError as error:
+    except (UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise Corrupt(f"snapshot {path.name}: {error}; {_CURE}") from error
     body_at = -(-(_HEADER_AT + header_length) // 64) * 64
     arrays: dict[str, npt.NDArray[np.generic]] = {}

@@ -44,8 +44,7 @@ class Controller:
         self._deployment = deployment
         self._block = ControlBlock(deployment.control_path)
         self._clock = self._block.clock(wall)
-        self._intent = Intent(version=-1)
-        self._next_tick_ms = 0
+        self._intent = Intent(version=0)
         version, rows = _last_snapshot(deployment)
         self.loop = ControlLoop(
             read_artefact(),
@@ -71,25 +70,18 @@ class Controller:
         return self._act()
 
     def _act(self) -> bool:
-        now_ms = self._clock()
-        is_changed = intent_version(self._intent_folder) != self._intent.version
-        is_due = now_ms >= self._next_tick_ms
-        if not is_changed and not is_due:
-            return False
-        if is_changed:
+        if intent_version(self._intent_folder) != self._intent.version:
             self._intent = read_intent(self._intent_folder)
-            # Pauses first: they must not wait for a ledger that answers slowly.
-            self.loop.write_live(self._intent, self._block.live)
-        view = fetch_view(self._deployment)
-        self._record(self.loop.tick(self._intent, view, now_ms))
-        if is_due:
-            self._next_tick_ms = _next_tick(now_ms, self._next_tick_ms, self._deployment.tick_ms)
-        snapshot = self.loop.snapshot(self._intent, view, now_ms)
-        folder = self._deployment.snapshot_folder
-        write_snapshot(snapshot_path(folder, snapshot.head.version), snapshot)
-        self.loop.write_live(self._intent, self._block.live)
+        acted = self.loop.act(
+            self._intent, self._clock(), lambda: fetch_view(self._deployment), self._block.live
+        )
+        if acted is None:
+            return False
+        self._record(acted.records)
+        version = acted.snapshot.head.version
+        write_snapshot(snapshot_path(self._deployment.snapshot_folder, version), acted.snapshot)
         words = self._block.words
-        words[Word.SNAPSHOT_VERSION] = snapshot.head.version
+        words[Word.SNAPSHOT_VERSION] = version
         words[Word.INTENT_VERSION] = self._intent.version
         words[Word.CONTROLLER_READY] = 1
         self._forget_old_snapshots()
@@ -140,13 +132,6 @@ def fetch_view(deployment: Deployment) -> LedgerView:
     if response.status != 200:
         raise NotReady(f"recorder at port {deployment.notice_port}: answered {response.status}")
     return msgspec.json.decode(body, type=LedgerView)
-
-
-def _next_tick(now_ms: int, planned_ms: int, tick_ms: int) -> int:
-    """Returns the next multiple of ``tick_ms`` after ``now_ms``, counted from the first tick."""
-    if planned_ms == 0:
-        return now_ms + tick_ms
-    return planned_ms + tick_ms * ((now_ms - planned_ms) // tick_ms + 1)
 
 
 def _last_snapshot(deployment: Deployment) -> tuple[int, dict[int, int]]:

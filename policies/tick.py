@@ -10,14 +10,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bidder.candidates import Compilation, Lift, allocate_rows, compile_snapshot
+from bidder.candidates import (
+    Compilation,
+    Lift,
+    allocate_rows,
+    compile_snapshot,
+    conversion_micros,
+)
 from market.budgets import BudgetRow, budgets_of
 from market.campaign import Campaign, GoalKind, Status
-from bidder.candidates import conversion_micros
 from policies.bidding import policy_named
 from policies.bidding.protocol import Plan, Progress, Setting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bidder.recommendation.network import Weights
     from ledger.view import LedgerView
     from market.control import LiveArrays
@@ -55,6 +62,13 @@ class TickRecord(NamedTuple):
     spend_micros: int
     budget_micros: int
     reason: str
+
+
+class Acted(NamedTuple):
+    """What one round of the loop made: to be published, and to be kept."""
+
+    snapshot: Snapshot
+    records: tuple[TickRecord, ...]
 
 
 class _CampaignState(NamedTuple):
@@ -101,10 +115,50 @@ class ControlLoop:
         self._asset_base_url = asset_base_url
         self._rows: dict[int, int] = dict(rows or {})
         self._campaigns: dict[int, _CampaignState] = {}
+        self._intent_version = -1
+        self._next_tick_ms = 0
         self.snapshot_version = snapshot_version
         self.policy_version = 0
 
-    def snapshot(self, intent: Intent, view: LedgerView, now_ms: int) -> Snapshot:
+    def act(
+        self, intent: Intent, now_ms: int, read_view: Callable[[], LedgerView], live: LiveArrays
+    ) -> Acted | None:
+        """Does what is due at ``now_ms``: a policy tick, and what a changed intent asks for.
+
+        A pause is written into ``live`` before anything else, so it does not wait for a ledger that
+        answers slowly. An edit of one campaign steps no other campaign's policy.
+
+        Args:
+            intent: what the advertisers want now.
+            now_ms: of the run's clock.
+            read_view: asks the ledger; only called when something is due.
+            live: the live arrays, written in place.
+
+        Returns:
+            The snapshot to publish and what was set; None when nothing was due.
+        """
+        is_changed = intent.version != self._intent_version
+        is_due = now_ms >= self._next_tick_ms
+        if not is_changed and not is_due:
+            return None
+        self._write_live(intent, live)
+        view = read_view()
+        records = self._tick(intent, view, now_ms, is_due=is_due)
+        if is_due:
+            self._next_tick_ms = self._tick_after(now_ms)
+        snapshot = self._snapshot(intent, view, now_ms)
+        self._write_live(intent, live)
+        self._intent_version = intent.version
+        return Acted(snapshot, records)
+
+    def _tick_after(self, now_ms: int) -> int:
+        """Returns the next multiple of ``tick_ms`` after ``now_ms``, counted from the first tick."""
+        if self._next_tick_ms == 0:
+            return now_ms + self._tick_ms
+        late_ms = now_ms - self._next_tick_ms
+        return self._next_tick_ms + self._tick_ms * (late_ms // self._tick_ms + 1)
+
+    def _snapshot(self, intent: Intent, view: LedgerView, now_ms: int) -> Snapshot:
         """Returns the next snapshot of these campaigns with today's budgets and posteriors."""
         self._rows = allocate_rows(self._rows, intent.campaigns)
         self.snapshot_version += 1
@@ -126,13 +180,20 @@ class ControlLoop:
             ),
         )
 
-    def tick(self, intent: Intent, view: LedgerView, now_ms: int) -> tuple[TickRecord, ...]:
-        """Steps every campaign's policy once; returns what was set and why, by campaign id."""
-        self.policy_version += 1
-        spent = {budget.budget_id: budget.spent_on_time + budget.spent_late for budget in view.budgets}
+    def _tick(
+        self, intent: Intent, view: LedgerView, now_ms: int, *, is_due: bool
+    ) -> tuple[TickRecord, ...]:
+        """Steps the policy of every campaign, or only of new ones; returns what was set and why."""
+        self.policy_version += is_due
+        spent = {
+            budget.budget_id: budget.spent_on_time_micros + budget.spent_late_micros
+            for budget in view.budgets
+        }
         counts = _counts_by_campaign(intent, view)
         records: list[TickRecord] = []
         for campaign in intent.campaigns:
+            if not is_due and campaign.campaign_id in self._campaigns:
+                continue
             budget = _binding_budget(campaign, spent, now_ms)
             plan = plan_of(campaign, budget, now_ms, self._tick_ms)
             records.append(
@@ -175,7 +236,7 @@ class ControlLoop:
             spend_micros, plan.budget_micros, setting.reason,
         )  # fmt: skip
 
-    def write_live(self, intent: Intent, live: LiveArrays) -> None:
+    def _write_live(self, intent: Intent, live: LiveArrays) -> None:
         """Writes every line item's setting and whether it may bid into the live arrays.
 
         A line item that intent no longer holds is switched off; its row stays taken.
@@ -232,7 +293,7 @@ def _binding_budget(campaign: Campaign, spent: dict[int, int], now_ms: int) -> B
 
 
 def _counts_by_campaign(intent: Intent, view: LedgerView) -> dict[int, Counts]:
-    by_line_item = {line_item.line_item_id: line_item for line_item in view.line_items}
+    by_line_item = {activity.id: activity for activity in view.line_items}
     found: dict[int, Counts] = {}
     for campaign in intent.campaigns:
         counters = [
@@ -253,7 +314,7 @@ def _counts_by_campaign(intent: Intent, view: LedgerView) -> dict[int, Counts]:
 def _lifts(view: LedgerView) -> dict[int, Lift]:
     """Returns each creative's click lift posterior: gamma(prior + clicks, prior + expected)."""
     return {
-        creative.creative_id: Lift(
+        creative.id: Lift(
             shape=LIFT_PRIOR + creative.clicks,
             rate=LIFT_PRIOR + creative.expected_clicks,
             is_cold=creative.expected_clicks < COLD_EXPECTED_CLICKS,

@@ -7,7 +7,7 @@ pipelining, pools. A request that is cut off is an error of the caller's to judg
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 from httptools import HttpResponseParser
@@ -86,8 +86,8 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, self.is_open = transport, True
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport, self.is_open = cast("asyncio.Transport", transport), True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False

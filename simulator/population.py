@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from market.chance import Purpose, code_of
-from market.kernels import mix
+from market.kernels import hash_pair
 from simulator.kernels import normal_table, uniform_table
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def build_population(scenario: Scenario) -> Population:
     connection, carrier = _networks(people, country, device, draw("connection"), draw("carrier"))
     is_gender_known = draw("gender_known") < people.gender_known_share
     return Population(
-        user_ids=tuple(f"u{int(mix(np.uint64(seed) ^ row)):016x}" for row in rows),
+        user_ids=tuple(f"u{int(hash_pair(np.uint64(seed), row)):016x}" for row in rows),
         country=country,
         region=region,
         device=device,

@@ -42,7 +42,7 @@ INTEREST_COUNT_MIN = 3
 
 _FOLDER = Path(__file__).parent / "scenarios"
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
-_AT = re.compile(r"^(?P<what>.*) - at `(?:key in )?\$(?P<path>.*)`$", re.DOTALL)
+_AT = re.compile(r"^(?P<what>.*) - at (?:`key` in )?`\$(?P<path>.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[([^\]]*)\]")
 _FIELD = re.compile(r"(?:unknown|required) field `([^`]*)`")
 

@@ -62,7 +62,7 @@ class Scene(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """What an ad may measure, as w << 16 | h: the banner's sizes in the order sent, or the player's."""
+        """What an ad may measure, as w << 16 | h: banner sizes in the order sent, or the player."""
         video = self.placement.video
         texts = self.placement.banner_sizes if video is None else (video.player_size,)
         return tuple(size_code(text) for text in texts)

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bidder.recommendation.calibration import F64, SLOPE_POSITIVES_MIN, bias_ratio
+from bidder.recommendation.card import Fit
 from bidder.recommendation.kernels import block_logits, block_probabilities
 from bidder.recommendation.network import Weights, check_rows, creative_tables
 from bidder.recommendation.response_log import check_log
-from bidder.recommendation.scores import Fit, fit_of
+from bidder.recommendation.scores import fit_of
 from market.campaign import AD_FIELDS
 from market.features import CONTEXT_ROWS
 from market.protocols import ResponseLog

@@ -4,8 +4,8 @@ Arithmetic: tables are float32; every sum, product and exponential is float64, i
 fields and columns. No sum is reassociated (fastmath is off) and rows never meet one another, so a
 block of one row gives bit for bit what a block of 4,096 gives, on any number of threads.
 
-Row ids are trusted: ``network.check_rows`` must have passed. No kernel allocates; scratch arrays
-belong to one caller and are never shared between threads.
+Row ids are trusted: ``network.check_rows`` must have passed. The kernels for one request and one
+pair allocate nothing; their scratch arrays belong to one caller and are never shared by threads.
 
 Dimension names: F = context fields, V = context rows, E = width of one head, C = creatives,
 N = pairs of a request and a creative. Columns [0, E) belong to pctr, [E, 2E) to pcvr.

@@ -32,7 +32,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bidder.recommendation.scores import Scores
+from bidder.recommendation.card import Card, Scores
 from market.errors import BadInput, Corrupt
 from market.features import AD_ROWS, CONTEXT_ROWS
 
@@ -66,30 +66,6 @@ class Weights(NamedTuple):
     bias: npt.NDArray[np.float32]
     calibration: npt.NDArray[np.float64]
     version: int
-
-
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an artefact says of itself, kept beside it as JSON.
-
-    Attributes:
-        command: what reproduces it.
-        seed: of the training run.
-        data: what it was trained on, in words.
-        row_count: impressions in that data.
-        scores: on the last slice of the data, which neither training nor calibration saw.
-        version: of the weights.
-        sha256: of the .npz file, hexadecimal.
-        onnx_sha256: of the .onnx file, "" if there is none.
-    """
-
-    command: str
-    seed: int
-    data: str
-    row_count: int
-    scores: Scores
-    version: int
-    sha256: str
-    onnx_sha256: str = ""
 
 
 def weights_of(

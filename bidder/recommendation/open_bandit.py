@@ -33,9 +33,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
+from bidder.recommendation.card import Scores
 from bidder.recommendation.evaluation import HeadEvaluation, evaluate, logits_of_rows
 from bidder.recommendation.off_policy import OffPolicyValue, off_policy_value
-from bidder.recommendation.scores import Scores
 from market.campaign import AD_FIELDS
 from market.chance import code_of
 from market.errors import BadInput

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from bidder.recommendation.calibration import F64, fit_platt, log_loss
+from bidder.recommendation.card import Fit, HeadScores, Scores
 from bidder.recommendation.export import export_onnx
 from bidder.recommendation.network import (
     EMBEDDING_WIDTH,
@@ -35,7 +36,7 @@ from bidder.recommendation.network import (
     write_artefact,
 )
 from bidder.recommendation.response_log import check_log, read_log
-from bidder.recommendation.scores import Fit, HeadScores, Scores, fit_of
+from bidder.recommendation.scores import fit_of
 from bidder.recommendation.training_module import (
     Batches,
     Examples,
@@ -215,19 +216,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, required=True, help="response log, .npz")
     parser.add_argument("--out", type=Path, required=True, help="folder for the artefact")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--data", default="", help="what the log is, for the card")
     given = parser.parse_args(arguments)
     command = (
-        f"python -m bidder.recommendation.training --log {given.log.name} --out {given.out.name} "
-        f"--seed {given.seed}"
+        f"python -m bidder.recommendation.training --log {_shown(given.log)} "
+        f"--out {_shown(given.out)} --seed {given.seed}"
     )
     try:
         log = read_log(given.log)
-        scores = train_and_write(log, given.out, given.seed, command, given.log.name)
+        scores = train_and_write(
+            log, given.out, given.seed, command, given.data or _shown(given.log)
+        )
     except LodestoneError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(scores), indent=2).decode() + "\n")
     return 0
+
+
+def _shown(path: Path) -> str:
+    """Returns ``path`` as a card may show it: nobody else has this machine's folders."""
+    return path.name if path.is_absolute() else path.as_posix()
 
 
 def _train_head(

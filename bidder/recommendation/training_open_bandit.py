@@ -26,8 +26,8 @@ from market.errors import LodestoneError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bidder.recommendation.card import Scores
     from bidder.recommendation.network import Weights
-    from bidder.recommendation.scores import Scores
     from market.protocols import ResponseLog
 
 

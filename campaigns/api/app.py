@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from campaigns.api import assets, campaigns, engine
-from campaigns.api.edge import BODY_BYTES_MAX, Services
 from campaigns.api.problem import add_problem_handlers
 from campaigns.api.schema import openapi_of
 from campaigns.console import page
@@ -16,6 +15,8 @@ from campaigns.console import page
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from campaigns.api.edge import Services
 
 API_VERSION = "1.0"
 
@@ -38,7 +39,6 @@ def build_app(services: Services) -> FastAPI:
         # Their pages load scripts from elsewhere; the console needs nothing but this host.
         docs_url=None,
         redoc_url=None,
-        max_body_size=BODY_BYTES_MAX,
     )
     app.state.services = services
     add_problem_handlers(app)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from campaigns.api.edge import Services
     from campaigns.auth import Actor
+    from campaigns.store import ChangeEvent
 
 PAGE_MAX = 500
 
@@ -108,13 +109,19 @@ class CampaignChange(msgspec.Struct, frozen=True):
     reason: str
 
 
-class ChangeList(msgspec.Struct, frozen=True):
-    """Every change of one campaign, oldest first."""
+class ChangePage(msgspec.Struct, frozen=True):
+    """Some changes of one campaign, oldest first.
+
+    Attributes:
+        changes: by ascending id.
+        next_after: what to pass as ``after`` for the next page; null on the last.
+    """
 
     changes: tuple[CampaignChange, ...]
+    next_after: int | None
 
 
-TYPES: tuple[type, ...] = (NewCampaign, CampaignPage, ChangeList, CampaignReport)
+TYPES: tuple[type, ...] = (NewCampaign, CampaignPage, ChangePage, CampaignReport)
 """What bodies hold, for the OpenAPI document."""
 
 
@@ -132,6 +139,7 @@ def create(
     idempotency_key: Annotated[
         str | None,
         Header(
+            alias="Idempotency-Key",
             min_length=1,
             max_length=255,
             description="Repeating a create with the same key and body creates nothing new.",
@@ -274,27 +282,22 @@ def resume(
 @router.get(
     "/{campaign_id}/changes",
     summary="List what was changed",
-    responses=answers(200, ChangeList, RefusalKind.NOT_FOUND),
+    responses=answers(200, ChangePage, RefusalKind.NOT_FOUND),
     openapi_extra=secured(),
 )
-def list_changes(services: ServicesHere, actor: ActorHere, campaign_id: CampaignId) -> Response:
-    """Returns every change of one campaign, oldest first."""
+def list_changes(
+    services: ServicesHere,
+    actor: ActorHere,
+    campaign_id: CampaignId,
+    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
+) -> Response:
+    """Returns what was changed in one campaign, oldest first, page by page."""
     with services.store.reading() as session:
-        events = changes_of(session, actor, campaign_id)
-        changes = tuple(
-            CampaignChange(
-                change_id=event.change_id,
-                at_ms=event.at_ms,
-                actor=ChangeActor(event.actor_kind, event.actor),
-                action=event.action,
-                version=event.version,
-                before=event.before,
-                after=event.after,
-                reason=event.reason,
-            )
-            for event in events
-        )
-    return answer(ChangeList(changes))
+        events = changes_of(session, actor, campaign_id, after, limit + 1)
+        changes = tuple(map(_change, events))
+    page = changes[:limit]
+    return answer(ChangePage(page, page[-1].change_id if len(changes) > limit else None))
 
 
 @router.get(
@@ -320,6 +323,19 @@ def _asked(services: Services, actor: Actor, read: Shaped[NewCampaign], is_trial
         return campaign
     creatives = services.studio.render(new.creatives, is_kept=not is_trial)
     return new_campaign(actor, Shaped(with_creatives(new, creatives), ()))
+
+
+def _change(event: ChangeEvent) -> CampaignChange:
+    return CampaignChange(
+        change_id=event.change_id,
+        at_ms=event.at_ms,
+        actor=ChangeActor(event.actor_kind, event.actor),
+        action=event.action,
+        version=event.version,
+        before=event.before,
+        after=event.after,
+        reason=event.reason,
+    )
 
 
 def _created(campaign: Campaign) -> Response:

@@ -71,7 +71,19 @@ async def _json_body(request: Request) -> bytes:
             RefusalKind.UNSUPPORTED_MEDIA_TYPE,
             f"Content-Type is '{media_type}'; it must be application/json",
         )
-    return await request.body()
+    # Counted as it comes: what is announced need not be true, and need not be announced.
+    body = bytearray()
+    announced = int(request.headers.get("content-length", "0"))
+    if announced <= BODY_BYTES_MAX:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > BODY_BYTES_MAX:
+                break
+    if max(announced, len(body)) > BODY_BYTES_MAX:
+        raise Refusal(
+            RefusalKind.BODY_TOO_LARGE, f"the body must have at most {BODY_BYTES_MAX} bytes"
+        )
+    return bytes(body)
 
 
 JsonBody = Annotated[bytes, Depends(_json_body)]
@@ -82,7 +94,11 @@ Reason = Annotated[
     str, Query(max_length=REASON_CHARS_MAX, description="Why; the change's event keeps it.")
 ]
 IfMatch = Annotated[
-    str | None, Header(description="The campaign's ETag: change it only if it is still that.")
+    str | None,
+    Header(
+        alias="If-Match",
+        description="The campaign's ETag: change it only if it is still that.",
+    ),
 ]
 
 

@@ -71,7 +71,6 @@ _INTERNAL = ProblemDocument(
 _BY_STATUS = {
     404: RefusalKind.NOT_FOUND,
     405: RefusalKind.METHOD_NOT_ALLOWED,
-    413: RefusalKind.BODY_TOO_LARGE,
 }
 
 

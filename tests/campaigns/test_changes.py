@@ -22,7 +22,7 @@ from campaigns.changes import (
 from campaigns.refusals import Refusal, RefusalKind
 from campaigns.shape import Shaped
 from campaigns.store import Role, intent_of
-from market.campaign import Budget, Creative, LineItem, Status
+from market.campaign import Budget, Creative, Flight, LineItem, Status
 
 replace = msgspec.structs.replace
 NOW = Change("create", "why", 5)
@@ -122,7 +122,7 @@ def test_every_change_counts_and_leaves_its_trace(store, actor, asked):
     paused = change(store, actor, created, replace(created, status=Status.PAUSED))
     assert (created.version, paused.version) == (1, 2)
     with store.reading() as session:
-        events = changes_of(session, actor, created.campaign_id)
+        events = changes_of(session, actor, created.campaign_id, 0, 10)
         trace = [
             (e.action, e.version, e.at_ms, e.actor_kind, e.actor, e.before, e.after, e.reason)
             for e in events
@@ -138,7 +138,7 @@ def test_a_change_that_changes_nothing_leaves_none(store, actor, asked):
     campaign = create(store, actor, asked)
     assert change(store, actor, campaign, campaign) is campaign
     with store.reading() as session:
-        assert len(changes_of(session, actor, campaign.campaign_id)) == 1
+        assert len(changes_of(session, actor, campaign.campaign_id, 0, 10)) == 1
         assert intent_of(session)[0] == 2
 
 
@@ -158,9 +158,9 @@ def test_an_advertiser_sees_its_own_campaigns_only(store, actor, asked):
         assert campaigns_of(session, actor, 0, 10) == tuple(mine)
         assert campaigns_of(session, actor, 1, 1) == (mine[1],)
         assert campaigns_of(session, other, 0, 10) == (theirs,)
-        for function in (campaign_of, changes_of):
+        for function, page in ((campaign_of, ()), (changes_of, (0, 10))):
             with pytest.raises(Refusal) as refused:
-                function(session, actor, theirs.campaign_id)
+                function(session, actor, theirs.campaign_id, *page)
             assert refused.value.kind is RefusalKind.NOT_FOUND
 
 
@@ -220,3 +220,10 @@ def test_if_match_stops_what_does_not(asked, tag):
     with pytest.raises(Refusal) as refused:
         check_version(replace(asked, version=3), tag)
     assert refused.value.kind is RefusalKind.VERSION_MISMATCH
+
+
+@pytest.mark.parametrize("at_ms", [-1, 2**63, 10**30])
+def test_a_flight_lies_in_times_that_arrays_can_hold(actor, asked, at_ms):
+    flight = Flight(start_at_ms=at_ms)
+    read = Shaped(replace(asked, flight=flight), ())
+    assert broken_of(new_campaign, actor, read) == ["/flight/start_at_ms"]

@@ -1,5 +1,6 @@
 import itertools
 
+import msgspec
 import pytest
 
 from creatives.geometry import STANDARD_SIZES, Box, Size
@@ -51,7 +52,7 @@ def layers(made: Arrangement) -> dict[str, Box]:
     if made.tag is not None:
         boxes["tag"] = made.tag
     for text in made.texts:
-        if text.name not in {"call_to_action", "price"}:
+        if text.name not in {"call_to_action", "product.price_micros"}:
             boxes[text.name] = text.box
     return boxes
 
@@ -69,7 +70,7 @@ def test_no_layers_overlap_and_all_ink_is_inside_its_box_in_every_size(fonts, co
             assert min(box.width, box.height) > 0, f"{where}: {name} is empty"
         for one, other in itertools.combinations(boxes, 2):
             assert not shared(boxes[one], boxes[other]), f"{where}: {one} and {other} overlap"
-        pills = {"call_to_action": made.button, "price": made.tag}
+        pills = {"call_to_action": made.button, "product.price_micros": made.tag}
         for text in made.texts:
             for line in text.lines:
                 assert inside(line.ink, text.box), f"{where}: {text.name} leaves its box"
@@ -144,6 +145,22 @@ def test_a_headline_that_is_too_long_is_refused_with_size_text_box_and_rule(font
     copy = Copy("Northpeak", "word " * 40 + "end", "Body.", "Shop now", "$89")
     with pytest.raises(BadInput, match=r"320x50 split, product first: headline 'word .* box of"):
         arrange(copy, Size(320, 50), LayoutKind.SPLIT, Emphasis.PRODUCT, fonts.typeface("en"))
+
+
+def test_a_text_that_does_not_fit_points_to_its_field_of_the_brief(fonts):
+    wordy = "word " * 30 + "end"
+    usual = msgspec.structs.asdict(COPIES["usual"])
+    for name, pointer in (
+        ("brand", "/product/brand"),
+        ("headline", "/headline"),
+        ("body", "/body"),
+        ("call_to_action", "/call_to_action"),
+        ("price", "/product/price_micros"),
+    ):
+        copy = Copy(**{**usual, name: wordy})
+        with pytest.raises(BadInput) as caught:
+            arrange(copy, Size(300, 250), LayoutKind.SPLIT, Emphasis.PRICE, fonts.typeface("en"))
+        assert caught.value.pointer == pointer
 
 
 def test_right_to_left_words_stand_at_the_right_edge(fonts):

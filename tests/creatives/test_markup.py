@@ -8,7 +8,6 @@ import pytest
 from creatives.brief import Brief
 from creatives.geometry import Size
 from creatives.markup import (
-    BID_ID_TOKEN,
     CLICK_URL_TOKEN,
     IMPRESSION_URL_TOKEN,
     MediaFile,
@@ -25,14 +24,15 @@ from market.errors import BadInput
 
 IMAGE = "https://cdn.example/assets/" + "a" * 64
 SIZE = Size(300, 250)
-NOTICE = "https://bid.example/n/click?b=1f&m=42&s=Zm9v_-=&x=a'b(c)$d"
+SEEN = "https://bid.example/n/impression/Zm9v_-=?p=${AUCTION_PRICE}&m=42"
+CLICKED = "https://bid.example/n/click/Zm9v_-=?b=1f&m=42&x=a'b(c)$d"
 HOSTILE = [
     "<script>alert(1)</script>",
     '" onload="alert(1)" x=\'',
     "]]></AdTitle><Impression><![CDATA[https://evil.example/]]>",
     "</a><img src=x onerror=alert(1)>",
     "&lt;already&amp;escaped",
-    "{{CLICK_URL}} {{IMPRESSION_URL}} {{BID_ID}}",
+    "{{CLICK_URL}} {{IMPRESSION_URL}}",
     "${AUCTION_PRICE} ${AUCTION_ID:B64}",
     "back\\slash \\u003cscript\\u003e",
     "\u96e8 \U0001f45f \u202e",
@@ -77,11 +77,7 @@ class Tags(HTMLParser):
 
 def replaced(template: str) -> str:
     """What a bidder does for every bid."""
-    return (
-        template.replace(IMPRESSION_URL_TOKEN, NOTICE)
-        .replace(CLICK_URL_TOKEN, NOTICE)
-        .replace(BID_ID_TOKEN, "1f2e3d")
-    )
+    return template.replace(IMPRESSION_URL_TOKEN, SEEN).replace(CLICK_URL_TOKEN, CLICKED)
 
 
 def inline(text: str) -> ET.Element:
@@ -104,7 +100,7 @@ def test_a_hostile_text_cannot_leave_a_banners_attribute(brief, text):
     assert [tag for tag, _ in made.tags] == ["a", "img", "img"]
     assert made.text == []
     (_, link), (_, picture), (_, pixel) = made.tags
-    assert set(link) == {"href", "target", "rel", "data-click", "onclick"}
+    assert set(link) == {"href", "target", "rel"}
     assert set(picture) == {"src", "width", "height", "alt", "style"}
     assert picture["alt"] == f"{text}: {text}"
     assert pixel["src"] == IMPRESSION_URL_TOKEN
@@ -113,25 +109,38 @@ def test_a_hostile_text_cannot_leave_a_banners_attribute(brief, text):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_text_can_form_no_token_and_no_macro(brief, text):
     bad = hostile(brief, text)
-    templates = {
-        banner_template(bad, IMAGE, SIZE): (1, 1, 0),
-        native_template(bad, IMAGE, SIZE): (1, 1, 0),
-        vast_template(bad, "k1", VIDEO, VastVersion.VAST_3_0): (1, 1, 0),
-        vast_template(bad, "k1", VIDEO, VastVersion.VAST_4_2): (1, 1, 1),
-    }
-    for template, counts in templates.items():
-        tokens = (IMPRESSION_URL_TOKEN, CLICK_URL_TOKEN, BID_ID_TOKEN)
-        assert tuple(template.count(token) for token in tokens) == counts
+    plain = hostile(brief, "plain words")
+    for make in (
+        lambda one: banner_template(one, IMAGE, SIZE),
+        lambda one: native_template(one, IMAGE, SIZE),
+        lambda one: vast_template(one, "k1", VIDEO, VastVersion.VAST_3_0),
+        lambda one: vast_template(one, "k1", VIDEO, VastVersion.VAST_4_2),
+    ):
+        template = make(bad)
+        assert template.count(IMPRESSION_URL_TOKEN) == 1
+        assert template.count(CLICK_URL_TOKEN) == 1
+        assert template.count("{{") == 2
+        assert template.count("${") == make(plain).count("${")
+
+
+def test_the_only_macros_of_a_template_make_vast_4_2s_serving_id(brief):
+    four = vast_template(brief, "k1", VIDEO, VastVersion.VAST_4_2)
+    assert inline(four).findtext("AdServingId") == "${AUCTION_BID_ID}-${AUCTION_IMP_ID}"
+    assert four.count("${") == 2
+    for template in (
+        banner_template(brief, IMAGE, SIZE),
+        native_template(brief, IMAGE, SIZE),
+        vast_template(brief, "k1", VIDEO, VastVersion.VAST_3_0),
+    ):
         assert "${" not in template
 
 
-def test_a_finished_banner_leads_to_the_landing_page_and_notes_both_events(brief):
+def test_a_finished_banner_leads_through_the_click_notice_and_notes_the_impression(brief):
     (_, link), (_, picture), (_, pixel) = Tags(replaced(banner_template(brief, IMAGE, SIZE))).tags
-    assert link["href"] == brief.product.landing_url
-    assert link["data-click"] == NOTICE
+    assert link["href"] == CLICKED
     assert picture["src"] == IMAGE
     assert (picture["width"], picture["height"]) == ("300", "250")
-    assert pixel["src"] == NOTICE
+    assert pixel["src"] == SEEN
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -141,11 +150,10 @@ def test_vast_is_well_formed_and_carries_any_text_unchanged(brief, text, version
     ad = inline(replaced(vast_template(hostile(brief, text), "k1", spot, version)))
     assert ad.findtext("AdTitle") == text
     assert ad.findtext("Advertiser") == text
-    assert ad.findtext("Impression") == NOTICE
+    assert ad.findtext("Impression") == SEEN
     linear = ad.find("Creatives/Creative/Linear")
     assert linear is not None
-    assert linear.findtext("VideoClicks/ClickThrough") == brief.product.landing_url
-    assert linear.findtext("VideoClicks/ClickTracking") == NOTICE
+    assert linear.findtext("VideoClicks/ClickThrough") == CLICKED
     files = linear.findall("MediaFiles/MediaFile")
     assert [file.text for file in files] == [file.url for file in spot.media_files]
 
@@ -172,10 +180,6 @@ def test_vast_4_2_has_its_elements_in_the_order_of_its_schema(brief):
     assert names(ad.find("Creatives/Creative")) == ["Linear", "UniversalAdId"]
     linear = ad.find("Creatives/Creative/Linear")
     assert names(linear) == ["Duration", "MediaFiles", "VideoClicks"]
-    assert names(ad.find("Creatives/Creative/Linear/VideoClicks")) == [
-        "ClickTracking",
-        "ClickThrough",
-    ]
     root = ET.fromstring(text)
     assert root.tag == "{http://www.iab.com/VAST}VAST"
     assert root[0].attrib == {"id": "k1", "adType": "video"}
@@ -230,8 +234,8 @@ def test_native_follows_version_1_2(brief):
     native = json.loads(replaced(native_template(brief, IMAGE, SIZE)))
     assert set(native) == {"ver", "assets", "link", "eventtrackers"}
     assert native["ver"] == "1.2"
-    assert native["link"] == {"url": brief.product.landing_url, "clicktrackers": [NOTICE]}
-    assert native["eventtrackers"] == [{"event": 1, "method": 1, "url": NOTICE}]
+    assert native["link"] == {"url": CLICKED}
+    assert native["eventtrackers"] == [{"event": 1, "method": 1, "url": SEEN}]
     for asset in native["assets"]:
         assert len(set(asset) & {"title", "img", "video", "data"}) == 1
 

@@ -136,11 +136,12 @@ class RunFolder:
                 writer.commit()
             return writer.durable_sequence
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, working_folder: Path | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "ledger.store", str(self.path)],
             stderr=subprocess.PIPE,
             text=True,
+            cwd=working_folder,
         )
 
     @contextlib.contextmanager

@@ -134,14 +134,27 @@ def test_a_restart_goes_on_from_the_cursor(folder: RunFolder) -> None:
         assert folder.count("events") == 2_000
 
 
+def test_a_config_file_where_the_store_is_started_is_not_taken(folder: RunFolder) -> None:
+    elsewhere = folder.deployment.root / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "config.xml").write_text(f"<clickhouse><path>{elsewhere}/</path></clickhouse>")
+    process = folder.start(elsewhere)
+    try:
+        folder.wait_for(folder.write(made_up_events(10, seed=10)), process)
+        assert [path.name for path in elsewhere.iterdir()] == ["config.xml"]
+        assert (folder.deployment.store_folder / "data").exists()
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_store_that_lost_its_folder_loads_the_log_again(folder: RunFolder) -> None:
     last = folder.write(*np.split(made_up_events(1_000, seed=5), 4))
-    for _ in range(2):
+    for name in ("lost", "lost-again"):
         with folder.running() as process:
             folder.wait_for(last, process)
             assert folder.count() == 1_000
-        folder.deployment.store_folder.rename(folder.deployment.root / "lost")
-        (folder.deployment.root / "lost").rename(folder.deployment.root / f"lost-{_}")
+        folder.deployment.store_folder.rename(folder.deployment.root / name)
 
 
 def test_what_the_recorder_does_not_call_durable_is_not_loaded(folder: RunFolder) -> None:

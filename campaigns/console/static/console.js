@@ -74,21 +74,23 @@ async function refresh() {
       sessionStorage.removeItem(KEY);
       askForKey("That key is not valid.");
     }
-    say("bad", error.status ? error.message : "not connected");
+    say("bad", error.status === 401 ? "no key" : error.status ? error.message : "not connected");
   } finally {
     isAsking = false;
   }
 }
 
 async function change(id, action, button) {
-  button.disabled = true;
+  // Not "disabled": that would take the keyboard's focus away.
+  if (button.ariaBusy === "true") return;
+  button.ariaBusy = "true";
   try {
     await call("POST", `/api/v1/campaigns/${id}:${action}?reason=${encodeURIComponent("console")}`);
     notice("");
   } catch (error) {
     notice(`Campaign ${id} could not be changed: ${error.message}`);
   } finally {
-    button.disabled = false;
+    button.ariaBusy = null;
     refresh();
   }
 }
@@ -112,11 +114,15 @@ function money(micros, currency) {
   return moneyFormats.get(currency).format(micros / MICROS);
 }
 
+// A budget or target, which people choose: "$2,500" rather than "$2,500.00".
+const chosen = (micros, currency) => money(micros, currency).replace(/\.00$/, "");
+const counted = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
 function goalWords(campaign) {
   const goal = campaign.goal;
-  if (goal.kind === "target_cpa") return ["Target CPA", money(goal.target_cpa_micros, campaign.currency)];
+  if (goal.kind === "target_cpa") return ["Target CPA", chosen(goal.target_cpa_micros, campaign.currency)];
   if (goal.kind === "target_roas") return ["Target ROAS", `${goal.target_roas.toFixed(2)}×`];
-  return ["Most conversions", `worth ${money(goal.value_per_conversion_micros, campaign.currency)} each`];
+  return ["Most conversions", `worth ${chosen(goal.value_per_conversion_micros, campaign.currency)} each`];
 }
 
 function perSecond(name, count, now) {
@@ -175,6 +181,7 @@ function campaignRow(id) {
   const target = element("small");
   const badge = element("span", "pill");
   const budget = element("span");
+  const total = element("small");
   const used = element("span");
   const bar = element("div", "bar", used);
   const button = element("button");
@@ -183,18 +190,19 @@ function campaignRow(id) {
   const conversions = element("span");
   const node = element("tr", "",
     element("th", "", name, detail), element("td", "", goal, target), element("td", "", badge),
-    element("td", "", budget, bar), cell("spend", "number"), cell("wins", "number"),
+    element("td", "", budget, total, bar), cell("spend", "number"), cell("wins", "number"),
     cell("clicks", "number"), element("td", "number", conversions, conversionRate),
     cell("cpa", "number"), cell("roas", "number"), element("td", "number", button));
   node.firstChild.scope = "row";
   button.addEventListener("click", () => change(id, button.dataset.action, button));
-  return { node, cells, name, detail, goal, target, badge, budget, used, bar, button, conversions, conversionRate };
+  return { node, cells, name, detail, goal, target, badge, budget, total, used, bar, button, conversions, conversionRate };
 }
 
 function showCampaign(row, campaign) {
   const { currency, numbers } = campaign;
   set(row.name, campaign.name);
-  set(row.detail, `#${campaign.campaign_id} · ${campaign.policy} · ${campaign.line_item_count} line items · ${campaign.creative_count} creatives`);
+  set(row.detail, [`#${campaign.campaign_id}`, campaign.policy, counted(campaign.line_item_count, "line item"),
+    counted(campaign.creative_count, "creative")].join(" · "));
   const [goal, target] = goalWords(campaign);
   set(row.goal, goal);
   set(row.target, target);
@@ -219,9 +227,10 @@ function showCampaign(row, campaign) {
 function showBudget(row, campaign) {
   const { daily_micros: daily, lifetime_micros: lifetime } = campaign.budget;
   const words = [];
-  if (daily) words.push(`${money(daily, campaign.currency)} a day`);
-  if (lifetime) words.push(`${money(lifetime, campaign.currency)} in all`);
-  set(row.budget, words.join(", "));
+  if (daily) words.push(`${chosen(daily, campaign.currency)} a day`);
+  if (lifetime) words.push(`${chosen(lifetime, campaign.currency)} in all`);
+  set(row.budget, words[0]);
+  set(row.total, words[1] ?? "");
   const used = campaign.numbers?.budget_used ?? 0;
   row.used.style.width = `${Math.min(100, 100 * used)}%`;
   row.bar.classList.toggle("full", used >= 0.995);
@@ -279,7 +288,7 @@ function showWorker(row, worker, engine, now) {
     whole.format(worker.bid_count), share(worker.bid_count, worker.request_count), cpu,
     whole.format(worker.malformed_count), whole.format(worker.events_dropped)]
     .forEach((text, index) => set(row.cells[index], text));
-  return rate ?? 0;
+  return rate;
 }
 
 function partRow(name) {
@@ -300,11 +309,13 @@ function showEngine(engine, recorderProblem, now) {
   keyed(rows.parts, at("parts"), Object.keys(parts), partRow);
   for (const [name, [tone, text]] of Object.entries(parts)) paint(rows.parts.get(name).badge, tone, text);
   keyed(rows.workers, at("workers"), engine.workers.map((worker) => worker.index), workerRow);
-  let requests = 0;
-  for (const worker of engine.workers) requests += showWorker(rows.workers.get(worker.index), worker, engine, now);
+  const known = engine.workers.map((worker) => showWorker(rows.workers.get(worker.index), worker, engine, now))
+    .filter((rate) => rate !== null);
+  const requests = known.length ? known.reduce((total, rate) => total + rate, 0) : null;
+  set(at("total-requests"), rateWords(requests));
+  if (requests === null) return;
   requestSamples.push(requests);
   if (requestSamples.length > SAMPLES_MAX) requestSamples.shift();
-  set(at("total-requests"), rateWords(engine.workers.length ? requests : null));
   const top = Math.max(1, ...requestSamples);
   const points = requestSamples.map((each, i) =>
     `${(120 * (SAMPLES_MAX - requestSamples.length + i)) / (SAMPLES_MAX - 1)},${23 - (22 * each) / top}`);

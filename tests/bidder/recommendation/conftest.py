@@ -3,8 +3,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from bidder.recommendation.card import Scores
 from bidder.recommendation.network import Weights, weights_of
-from bidder.recommendation.scores import Scores
 from bidder.recommendation.training import Settings, train
 from market.features import AD_ROWS, CONTEXT_ROWS
 from tests.bidder.recommendation.known_world import KnownWorld, known_world

@@ -30,7 +30,7 @@ def any_rows(count, seed=1):
 
 def test_kernels_and_onnxruntime_agree_on_trained_weights(trained, exported):
     log = trained.world.log
-    found = parity(trained.weights, exported, log.features[:20_000], log.ad_features[:20_000])
+    found = parity(trained.weights, exported, log.features[:5_000], log.ad_features[:5_000])
     assert found.probability_difference_max <= 1e-5
     assert found.logit_difference_max <= 2e-5
     assert found.is_same_order

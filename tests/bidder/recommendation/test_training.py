@@ -160,7 +160,7 @@ def test_an_artefact_is_written_with_its_card_and_its_onnx_file(tmp_path):
 
 
 def test_the_command_trains_from_a_file_and_prints_scores(tmp_path):
-    write_log(tmp_path / "log.npz", known_world(5, 4_000).log)
+    write_log(tmp_path / "log.npz", known_world(5, 1_500).log)
     done = subprocess.run(
         [
             sys.executable, "-W", "error", "-m", "bidder.recommendation.training",
@@ -171,7 +171,7 @@ def test_the_command_trains_from_a_file_and_prints_scores(tmp_path):
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["pctr"]["row_count"] == 600
+    assert json.loads(done.stdout)["pctr"]["row_count"] == 225
     # not a terminal: no bar, no advertisements, nothing but errors would be on this stream
     assert done.stderr == ""
     card = read_card(tmp_path / "out" / "response.npz")

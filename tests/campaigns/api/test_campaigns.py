@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ledger.view import ActivityView, LedgerView
 from market.intent import intent_version, read_intent
 
 PATH = "/api/v1/campaigns"
@@ -279,6 +280,11 @@ def test_changes_tell_who_what_and_from_what_to_what(plane, body):
     assert (first["before"], first["after"]) == (None, campaign)
     assert (second["before"], second["after"]) == (campaign, paused)
     assert second["reason"] == "paused through the API"
+    page = plane.editor.get(f"{at}/changes", params={"limit": 1}).json()
+    assert (page["changes"], page["next_after"]) == ([first], first["change_id"])
+    rest = {"limit": 1, "after": page["next_after"]}
+    page = plane.editor.get(f"{at}/changes", params=rest).json()
+    assert (page["changes"], page["next_after"]) == ([second], None)
     assert first["at_ms"] > 0
 
 
@@ -326,3 +332,27 @@ def test_a_line_item_that_has_ended_stays_in_the_trace(plane, body):
     assert pointers_of(problem) == [
         "/line_items/2/line_item_id", "/line_items/2/creatives/0/creative_id",
     ]  # fmt: skip
+
+
+def test_a_report_counts_what_ended_line_items_spent(plane, ledger, body):
+    campaign = created(plane.editor, body)
+    at = f"{PATH}/{campaign['campaign_id']}"
+
+    ledger.view = LedgerView(
+        1_760_000_000_000, 1, True, 0, (),
+        tuple(ActivityView(i, 10, 5, 5, 2, 1, 0, 3_000_000, 0.0, 0.0) for i in (1, 2, 3)), (), (),
+    )  # fmt: skip
+    patch = {"line_items": campaign["line_items"][1:]}
+    plane.editor.patch(at, json=patch, headers={"If-Match": '"1"'}).raise_for_status()
+    report = plane.viewer.get(f"{at}/report").json()
+    assert report["spend_micros"] == 6_000_000
+    assert report["cpa_micros"] == 3_000_000
+    assert [part["id"] for part in report["line_items"]] == [1, 2]
+
+
+def test_a_report_without_a_recorder_is_not_ready(plane, body):
+    at = f"{PATH}/{created(plane.editor, body)['campaign_id']}"
+    response = plane.editor.get(f"{at}/report")
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["type"] == "urn:lodestone:problem:not-ready"

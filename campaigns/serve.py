@@ -1,0 +1,59 @@
+"""``lodestone serve``: the engine on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+
+from campaigns.supervisor import Supervisor, endpoints_of, new_deployment
+from market.deployment import Deployment, read_deployment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TICK_MS = 60_000
+"""On the wall clock policies tick every minute."""
+
+
+def run_serve(folder: Path, *, workers: int, as_json: bool) -> None:
+    """Runs the engine in ``folder`` (a new run, or one that goes on) until Ctrl-C.
+
+    With ``as_json`` the first line is one JSON object with the addresses, printed once everything
+    answers.
+
+    Raises:
+        NotReady: a process did not come up, or left.
+        Corrupt: the folder's earlier run is damaged.
+    """
+    console = Console(stderr=as_json, highlight=False)
+    supervisor = Supervisor(_deployment(folder, workers))
+    try:
+        with console.status("starting") as status:
+            supervisor.start(lambda part: status.update(f"starting {part}"))
+        endpoints = endpoints_of(supervisor.deployment)
+        if as_json:
+            sys.stdout.write(msgspec.json.encode(endpoints).decode() + "\n")
+            sys.stdout.flush()
+        else:
+            for name, value in msgspec.structs.asdict(endpoints).items():
+                console.print(f"{name:<14} {value}")
+            console.print("Ctrl-C ends it")
+        while True:
+            supervisor.watch()
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        supervisor.stop()
+
+
+def _deployment(folder: Path, workers: int) -> Deployment:
+    """An earlier run in the folder goes on with its ports and secrets: notices must stay valid."""
+    path = folder / "deployment.json"
+    if path.exists():
+        return msgspec.structs.replace(read_deployment(path), worker_count=workers)
+    return new_deployment(folder, worker_count=workers, tick_ms=TICK_MS)

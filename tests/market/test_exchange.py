@@ -1,0 +1,97 @@
+"""Exchange profiles: what ships is whole, and a profile that cannot be served is refused."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from market.errors import BadInput
+from market.exchange import DEFAULT_EXCHANGES, ExchangeProfile, check_profiles
+from market.opportunity import Format
+
+FORMATS = {format_.name.lower() for format_ in Format}
+ONE = ExchangeProfile(name="one", exchange_id=1)
+
+
+def of(**changes):
+    return msgspec.structs.replace(ONE, **changes)
+
+
+def test_the_profiles_that_ship_are_found_by_name():
+    by_name = check_profiles(DEFAULT_EXCHANGES)
+    assert list(by_name) == ["default", "twin", "verbose"]
+    assert all(by_name[name].name == name for name in by_name)
+    assert by_name["verbose"].answers_nbr
+
+
+def test_a_profile_knows_every_format():
+    assert ONE.charging.keys() == ONE.billing_window_ms.keys() == FORMATS
+
+
+def test_video_and_audio_are_charged_by_impression_and_the_rest_by_billing_notice():
+    assert ONE.charging == {
+        "banner": "billing",
+        "native": "billing",
+        "video": "impression",
+        "audio": "impression",
+    }
+
+
+def test_one_profile_s_rules_are_not_another_s():
+    other = ExchangeProfile(name="other", exchange_id=2)
+    assert other.charging is not ONE.charging
+    assert other.billing_window_ms is not ONE.billing_window_ms
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (of(exchange_id=2), "exchange 'one': its name or exchange_id 2 is used twice"),
+        (of(name="two"), "exchange 'two': its name or exchange_id 1 is used twice"),
+        (of(name="two", exchange_id=0), "exchange_id is 0; it must be 1-65535"),
+        (of(name="two", exchange_id=65_536), "exchange_id is 65536; it must be 1-65535"),
+        (of(name="two", exchange_id=2, currency="usd"), "currency is usd; it must be ISO 4217"),
+        (
+            of(name="two", exchange_id=2, charging=ONE.charging | {"video": "click"}),
+            "charging.video is click; it must be one of ('billing', 'impression', 'win')",
+        ),
+        (
+            of(name="two", exchange_id=2, charging={"video": "win"}),
+            "charging is for video; it must be for banner, native, video, audio",
+        ),
+        (
+            of(name="two", exchange_id=2, billing_window_ms={}),
+            "billing_window_ms is for no format; it must be for banner, native, video, audio",
+        ),
+        (
+            of(
+                name="two",
+                exchange_id=2,
+                billing_window_ms=ONE.billing_window_ms | {"popup": 1},
+            ),
+            "billing_window_ms is for audio, banner, native, popup, video; it must be for ",
+        ),
+        (
+            of(
+                name="two",
+                exchange_id=2,
+                billing_window_ms=ONE.billing_window_ms | {"audio": 0},
+            ),
+            "billing_window_ms.audio is 0; it must be > 0",
+        ),
+    ],
+)
+def test_a_profile_that_breaks_a_rule_is_refused_by_its_name_and_value(second, message):
+    with pytest.raises(BadInput) as refused:
+        check_profiles((ONE, second))
+    assert message in str(refused.value)
+    assert str(refused.value).startswith(f"exchange '{second.name}': ")
+
+
+def test_the_largest_id_is_an_id():
+    assert check_profiles((of(exchange_id=65_535),))["one"].exchange_id == 65_535
+
+
+def test_a_misspelt_field_of_a_profile_is_refused():
+    with pytest.raises(msgspec.ValidationError, match="unknown field `chargin`"):
+        msgspec.convert({"name": "x", "exchange_id": 1, "chargin": {}}, ExchangeProfile)
