@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -139,4 +140,8 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    code = main(sys.argv[1])
+    # Everything is closed; taking the interpreter apart would take longer than leaving may.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

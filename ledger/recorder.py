@@ -459,6 +459,7 @@ def main(arguments: list[str]) -> int:
         amount_micros(1_000_000, 1_000_000, 1_000_000)
         gc.collect()
         gc.freeze()
+        gc.disable()
         uvloop.run(process.run())
     except Corrupt as error:
         _say(str(error))

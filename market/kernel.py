@@ -15,12 +15,40 @@ Why these flags:
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def _cache_folder() -> Path | None:
+    """Returns where compiled kernels lie: a folder named by the text of every ``kernels.py``.
+
+    numba looks only at a kernel's own file when it decides whether its machine code is current, but
+    kernels are compiled into one another across files; so an edit anywhere starts a new folder.
+    None (numba's own place, beside the source) where the home folder cannot be written.
+    """
+    root = Path(__file__).parents[1]
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(root.glob("*/**/kernel*.py")):
+        if path.relative_to(root).parts[0] in _ROOMS:
+            digest.update(path.read_bytes())
+    folder = Path.home() / ".cache" / "lodestone" / f"kernels-{digest.hexdigest()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder
+
+
+_ROOMS = ("bidder", "creatives", "ledger", "market", "policies", "simulator")
+_folder = _cache_folder()
+if _folder is not None:
+    numba.config.CACHE_DIR = str(_folder)  # pyright: ignore[reportAttributeAccessIssue] no stub
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -40,7 +68,7 @@ def bare_kernel(function: F) -> F:
     atomic instruction each; without, a decision takes half the time. What such a kernel calls is
     compiled with its own flags.
     """
-    compiled = numba.njit(
+    compiled = numba.njit(  # pyright: ignore[reportCallIssue] the stubs leave out _nrt
         cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath=False, _nrt=False
     )(function)
     return cast("F", compiled)

@@ -27,7 +27,7 @@ CLICK_TOKEN = "lsclk"  # noqa: S105 - the name of a query parameter
 _RESPONSE = msgspec.json.Decoder(BidResponse)
 _BID_ID = re.compile(r"^[0-9a-f]{32}$")
 _AD_URL = re.compile(r"https?://[^\s\"'<>\])]+?/n/(impression|click)/[^\s\"'<>\])]*")
-_MACRO = re.compile(r"(?:\$\{|%24%7B)([A-Z_]+)(?::[A-Z0-9]+)?(?:\}|%7D)", re.IGNORECASE)
+_MACRO = re.compile(r"(?:\$|%24)(?:\{|%7B)([A-Z_]+)(?::[A-Z0-9]+)?(?:\}|%7D)", re.IGNORECASE)
 _AD_KINDS = {"impression": EventKind.IMPRESSION, "click": EventKind.CLICK}
 
 

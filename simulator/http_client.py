@@ -7,6 +7,7 @@ pipelining, pools. A request that is cut off is an error of the caller's to judg
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -65,7 +66,7 @@ def post_head(target: Target) -> bytes:
 
 
 class _Connection(asyncio.Protocol):
-    """One open connection; resolves ``answer`` for the request that was written last."""
+    """One open connection; answers come in the order of the requests."""
 
     def __init__(self) -> None:
         self.is_open = False
@@ -73,11 +74,11 @@ class _Connection(asyncio.Protocol):
         self._location = ""
         self._body: list[bytes] = []
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Answer] | None = None
+        self._answers: deque[asyncio.Future[Answer]] = deque()
 
     def ask(self, request: bytes, answer: asyncio.Future[Answer]) -> None:
         assert self._transport is not None
-        self._answer = answer
+        self._answers.append(answer)
         self._transport.write(request)
 
     def close(self) -> None:
@@ -113,23 +114,30 @@ class _Connection(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.close()
         # A parser reads one message on from where the last one ended.
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(answer)
-        self._answer = None
+        if self._answers:
+            waiting = self._answers.popleft()
+            if not waiting.done():
+                waiting.set_result(answer)
 
     def _fail(self, error: ConnectionError) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
-        self._answer = None
+        while self._answers:
+            waiting = self._answers.popleft()
+            if not waiting.done():
+                waiting.set_exception(error)
 
 
 class Lane:
-    """One connection to one server, opened when needed: requests go one after the other."""
+    """One connection to one server, opened when needed.
+
+    Requests that are asked for before the answer to the last one came are pipelined: they are
+    answered in order, over the same connection.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         """Names the server; nothing is opened yet."""
         self.host, self.port = host, port
         self._connection: _Connection | None = None
+        self._opening = asyncio.Lock()
 
     async def ask(self, request: bytes) -> Answer:
         """Returns the answer to one request.
@@ -139,7 +147,12 @@ class Lane:
         """
         loop = asyncio.get_running_loop()
         if self._connection is None or not self._connection.is_open:
-            _, self._connection = await loop.create_connection(_Connection, self.host, self.port)
+            async with self._opening:
+                # The lock is fair, so requests that waited for the connection keep their order.
+                if self._connection is None or not self._connection.is_open:
+                    _, self._connection = await loop.create_connection(
+                        _Connection, self.host, self.port
+                    )
         answer: asyncio.Future[Answer] = loop.create_future()
         self._connection.ask(request, answer)
         return await answer

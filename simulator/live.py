@@ -240,7 +240,6 @@ class LiveExchange:
         tally.answers[str(answer.status)] += 1
         bid = self._bid_in(answer, self._exchange.request_id(int(offers.sequence[place])))
         if bid is None:
-            tally.no_bids += answer.status in (_OK, _NO_CONTENT)
             return None
         tally.bids += 1
         tally.expected[EventKind.BID.name.lower()] += 1
@@ -248,7 +247,9 @@ class LiveExchange:
         return bid
 
     def _bid_in(self, answer: Answer, request_id: str) -> LiveBid | None:
+        """Returns the bid in an answer; None if there is none or it cannot be read."""
         if answer.status != _OK:
+            self._tally.no_bids += answer.status == _NO_CONTENT
             return None
         try:
             bid, others = read_answer(answer.body, request_id, self._scenario.currency)
@@ -257,7 +258,9 @@ class LiveExchange:
             return None
         if others:
             self._tally.errors["more_than_one_bid"] += others
-        if bid is not None and bid.fault:
+        if bid is None:
+            self._tally.no_bids += 1
+        elif bid.fault:
             self._tally.errors[bid.fault] += 1
         return bid
 
@@ -306,7 +309,7 @@ class LiveExchange:
             )
 
     async def _tell(self, rows: npt.NDArray[np.void]) -> None:
-        """Sends the notices that fell due: those of one bid in order, on one connection."""
+        """Sends the notices that fell due: those of one bid in order, over one connection."""
         count = len(self._notice_lanes)
         by_lane: defaultdict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
         columns = (rows[name].tolist() for name in ("sequence", "kind", "copy", "value_micros"))
@@ -314,8 +317,13 @@ class LiveExchange:
             by_lane[row[0] % count].append(row)
 
         async def send(lane: int, notices: Sequence[tuple[int, int, int, int]]) -> None:
-            for sequence, kind, copy, value in notices:
-                await self._notice(lane, sequence, EventKind(kind), copy, value)
+            for volley in _volleys(notices):
+                await _side_by_side(
+                    [
+                        self._notice(lane, sequence, EventKind(kind), copy, value)
+                        for sequence, kind, copy, value in volley
+                    ]
+                )
 
         await _side_by_side([send(lane, notices) for lane, notices in by_lane.items()])
 
@@ -453,6 +461,26 @@ class LiveExchange:
             campaigns=tally.campaigns(),
             wall_s=(self._wall_ns() - self._started_ns) / 1e9,
         )
+
+
+def _volleys(
+    notices: Sequence[tuple[int, int, int, int]],
+) -> list[list[tuple[int, int, int, int]]]:
+    """Returns (sequence, kind, ...) rows cut into runs that may be pipelined, in order.
+
+    A server that waits for its disk then waits once for many notices. A conversion follows the
+    answer to its click, so it starts a new run where the click is in the current one.
+    """
+    volleys: list[list[tuple[int, int, int, int]]] = [[]]
+    clicked: set[int] = set()
+    for row in notices:
+        if row[1] == EventKind.CONVERSION and row[0] in clicked:
+            volleys.append([])
+            clicked.clear()
+        elif row[1] == EventKind.CLICK:
+            clicked.add(row[0])
+        volleys[-1].append(row)
+    return volleys
 
 
 async def _side_by_side(work: Sequence[Coroutine[None, None, None]]) -> None:

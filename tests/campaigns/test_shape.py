@@ -99,12 +99,12 @@ def test_every_place_that_does_not_fit_is_named():
     body["line_items"][0]["creatives"][0]["width"] = 300.5
     body["line_items"][0]["frequency_caps"] = [{}]
     body["line_items"][0]["targeting"]["include"] = {"a/b~c": "usa"}
-    body["nmae"] = 1
+    body["label"] = 1
     del body["currency"]
     assert {problem.pointer for problem in shape(body, Campaign).problems} == {
         "/budget/daily_micros", "/goal/kind", "/line_items/0/creatives/0/width",
         "/line_items/0/frequency_caps/0/impressions",
-        "/line_items/0/targeting/include/a~1b~0c", "/nmae", "/currency",
+        "/line_items/0/targeting/include/a~1b~0c", "/label", "/currency",
     }  # fmt: skip
 
 

@@ -12,9 +12,9 @@ from ledger.frame import CONTROL, RECORDS
 from ledger.log import MemoryLog
 from ledger.record import Answer, Outcome, Recorder
 from ledger.reservation import CHARGED_MEMORY_MS, RELEASED_MEMORY_MS
-from ledger.segment import SegmentWriter, recover
+from ledger.segment import Frame, SegmentWriter, recover
 from market.errors import Corrupt, NotReady
-from market.events import EVENT_DTYPE, EventFlag, EventKind, event_id
+from market.events import EVENT_DTYPE, SCHEMAS, EventFlag, EventKind, event_id
 from market.exchange import DEFAULT_EXCHANGES, ExchangeProfile
 from tests.ledger.bids import (
     VIDEO,
@@ -425,7 +425,7 @@ def test_no_lease_leaves_before_it_is_durable(log):
 
 def test_bids_are_taken_while_the_disk_is_full_until_there_is_no_room(core, log):
     log.is_full = True
-    many = np.concatenate([bid_event(number) for number in range(0, 3_000)])
+    many = np.concatenate([bid_event(number) for number in range(3_000)])
     while core.has_room:
         many["bid_hi"] += np.uint64(3_000)
         core.take_bids(many, 5)
@@ -493,13 +493,9 @@ def test_a_replay_hands_out_no_credits(core, log):
 
 
 def test_a_log_of_the_first_schema_version_is_still_read(core):
-    from market.events import SCHEMAS
-
     old = np.zeros(1, SCHEMAS[1])
     for name in SCHEMAS[1].names:
         old[name] = bid_event(1)[name]
-    from ledger.segment import Frame
-
     again = Recorder(DEFAULT_EXCHANGES, 1)
     again.replay(Frame(sequence=1, kind=RECORDS, schema_version=1, body=old.tobytes()))
     assert again.is_known(1, 2)

@@ -93,5 +93,5 @@ def test_the_largest_id_is_an_id():
 
 
 def test_a_misspelt_field_of_a_profile_is_refused():
-    with pytest.raises(msgspec.ValidationError, match="unknown field `chargin`"):
-        msgspec.convert({"name": "x", "exchange_id": 1, "chargin": {}}, ExchangeProfile)
+    with pytest.raises(msgspec.ValidationError, match="unknown field `charges`"):
+        msgspec.convert({"name": "x", "exchange_id": 1, "charges": {}}, ExchangeProfile)

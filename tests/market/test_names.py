@@ -16,6 +16,7 @@ ROOMS = ("market", "ledger", "bidder", "simulator", "creatives", "policies", "ca
 NAMES = (*ROOMS, "lodestone")
 OTHER_NAMES = ("tests", "bench")
 CLAIMS = packages_distributions()
+OUR_COMPILERS = {"kernel", "bare_kernel"}
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil", "generated_jit"}
 DECORATOR_FILE = Path("market/kernel.py")
 
@@ -43,7 +44,7 @@ def is_compiler(node):
     if isinstance(node, ast.Call):
         return is_compiler(node.func)
     name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
-    return name == "kernel" or name in COMPILERS
+    return name in OUR_COMPILERS or name in COMPILERS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,6 +106,7 @@ def test_every_kernels_file_is_looked_at():
     [
         "@kernel\ndef f(): ...",
         "@market.kernel.kernel\ndef f(): ...",
+        "@bare_kernel\ndef f(): ...",
         "@njit\ndef f(): ...",
         "@numba.njit(cache=True)\ndef f(): ...",
         "class A:\n    @numba.vectorize([])\n    def f(self): ...",

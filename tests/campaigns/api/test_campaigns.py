@@ -96,11 +96,11 @@ def test_a_malformed_campaign_names_every_broken_rule_and_nothing_is_stored(plan
     body["line_items"][0]["creatives"][0]["width"] = 0
     body["line_items"][1]["targeting"] = {"include": {"mood": ["good"]}}
     body["policy"] = "psychic"
-    body["nmae"] = "x"
+    body["label"] = "x"
     problem = problem_of(plane.editor.post(PATH, json=body), 422, "invalid-campaign")
     assert set(pointers_of(problem)) == {
         "/currency", "/time_zone", "/budget/daily_micros", "/line_items/0/creatives/0/width",
-        "/line_items/1/targeting/include/mood", "/policy", "/nmae",
+        "/line_items/1/targeting/include/mood", "/policy", "/label",
     }  # fmt: skip
     for error in problem["errors"]:
         assert error["rule"]
@@ -115,7 +115,7 @@ def test_a_malformed_campaign_names_every_broken_rule_and_nothing_is_stored(plan
 
 def body_of_before(body):
     mended = copy.deepcopy(body)
-    del mended["nmae"], mended["policy"], mended["line_items"]
+    del mended["label"], mended["policy"], mended["line_items"]
     return {**mended, "currency": "USD", "time_zone": "UTC", "budget": {"daily_micros": 1}}
 
 
