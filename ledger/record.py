@@ -466,12 +466,12 @@ class Recorder:
     def _reserve(self, events: npt.NDArray[np.void], now_ms: int) -> list[int]:
         """Opens the reservations of bid events and counts them; indices of the new events."""
         new = self.ledger.reserve(events, now_ms)
-        kinds, flags = events["kind"].tolist(), events["flags"].tolist()
-        line_items = events["line_item_id"].tolist()
-        creatives = events["creative_id"].tolist()
-        for i in new:
-            if kinds[i] == EventKind.BID and not flags[i] & _TEST:
-                self._tally.add_bid(line_items[i], creatives[i])
+        is_counted = (events["kind"] == EventKind.BID) & (events["flags"] & _TEST == 0)
+        counted = is_counted.tolist()
+        shown = list(
+            zip(events["line_item_id"].tolist(), events["creative_id"].tolist(), strict=True)
+        )
+        self._tally.add_bids(shown[i] for i in new if counted[i])
         return new
 
     def _apply(self, notice: _Pending) -> list[Credit]:

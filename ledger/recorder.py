@@ -73,9 +73,12 @@ COMMIT_NS: Final = 5_000_000
 STEP_MS: Final = 50
 """Between two steps of the wall clock."""
 
+# A wake-up costs more than what a tick does, so nothing to do for 100 ticks means fewer of them.
 _TICK_S: Final = 0.001
-_IDLE_TICK_S: Final = 0.01
 _IDLE_TICKS: Final = 100
+_IDLE_TICK_S: Final = 0.02
+_IDLE_EPISODE_TICK_S: Final = 0.005
+_GARBAGE_MAX: Final = 50_000
 _LOOK_NS: Final = 1_000_000_000
 _RETRY_NS: Final = 50_000_000
 _STOP_S: Final = 1.0
@@ -153,8 +156,9 @@ class RecorderProcess:
         idle_ticks = 0
         while not self._is_stopping:
             idle_ticks = 0 if self._tick() else idle_ticks + 1
-            self._is_idle = idle_ticks > _IDLE_TICKS and not self._is_episode()
-            await self._pause(loop, _IDLE_TICK_S if self._is_idle else _TICK_S)
+            self._is_idle = idle_ticks > _IDLE_TICKS
+            idle_s = _IDLE_EPISODE_TICK_S if self._is_episode() else _IDLE_TICK_S
+            await self._pause(loop, idle_s if self._is_idle else _TICK_S)
             self._is_stopping = self._is_stopping or bool(self._words[Word.STOP])
         self._words[Word.RECORDER_READY] = 0
         await self._leave(loop)
@@ -164,7 +168,7 @@ class RecorderProcess:
     def _tick(self) -> bool:
         """Does everything that is due; returns whether there was anything."""
         now_ns, now_ms = self._clock_ns(), self._now_ms()
-        taken = self._drain(now_ms)
+        is_busy = self._drain(now_ms) > 0 or bool(self._waiting)
         is_thorough = now_ns >= self._next_look_ns
         if is_thorough:
             self._next_look_ns = now_ns + _LOOK_NS
@@ -173,13 +177,13 @@ class RecorderProcess:
         if self.core.is_stuck and now_ns < self._retry_ns:
             return False
         if self._is_episode():
-            self._step_episode()
+            is_busy = self._step_episode() or is_busy
         elif now_ns >= self._next_step_ns:
             self._next_step_ns = now_ns + STEP_MS * 1_000_000
             self._read_snapshot(may_recall=True)
             self._step(now_ms)
         self._commit_if_due(now_ns)
-        return bool(taken or self._waiting)
+        return is_busy
 
     def _drain(self, now_ms: int) -> int:
         return sum(link.read(self.core, now_ms) for link in self._links)
@@ -187,17 +191,18 @@ class RecorderProcess:
     def _is_episode(self) -> bool:
         return self._deployment.is_episode or self._words[Word.CLOCK_MS] != 0
 
-    def _step_episode(self) -> None:
+    def _step_episode(self) -> bool:
         """Does one step of the exchange's clock, and says so once all of it is done."""
         step = self._words[Word.CLOCK_STEP]
         if step == self._words[Word.RECORDER_STEP]:
-            return
+            return False
         self._read_snapshot(may_recall=False)
         # The clock is read after its step was seen, and the rings after the clock.
         now_ms = self._now_ms()
         self._drain(now_ms)
         if self._step(now_ms):
             self._words[Word.RECORDER_STEP] = step
+        return True
 
     def _step(self, now_ms: int) -> bool:
         try:
@@ -387,7 +392,7 @@ class RecorderProcess:
         self._server.close()
         deadline = loop.time() + _STOP_S
         while self._server.connections and loop.time() < deadline:
-            await self._pause(loop, _IDLE_TICK_S)
+            await self._pause(loop, _TICK_S)
             self._commit()
         self._writer.close()
 
@@ -459,7 +464,7 @@ def main(arguments: list[str]) -> int:
         amount_micros(1_000_000, 1_000_000, 1_000_000)
         gc.collect()
         gc.freeze()
-        gc.disable()
+        gc.set_threshold(_GARBAGE_MAX)
         uvloop.run(process.run())
     except Corrupt as error:
         _say(str(error))

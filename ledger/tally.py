@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ledger.view import ActivityView, ExchangeView
@@ -49,10 +50,11 @@ class Tally:
         self._line_items: dict[int, _Activity] = {}
         self._creatives: dict[int, _Activity] = {}
 
-    def add_bid(self, line_item_id: int, creative_id: int) -> None:
-        """Counts one bid."""
-        _of(self._line_items, line_item_id).bids += 1
-        _of(self._creatives, creative_id).bids += 1
+    def add_bids(self, bids: Iterable[tuple[int, int]]) -> None:
+        """Counts bids, given as (line item id, creative id)."""
+        for (line_item_id, creative_id), count in Counter(bids).items():
+            _of(self._line_items, line_item_id).bids += count
+            _of(self._creatives, creative_id).bids += count
 
     def add_notice(
         self, bid: Reservation, kind: int, seen: int, amount_micros: int, value_micros: int

@@ -1,7 +1,7 @@
-"""A lean HTTP/1.1 client for the twin: keep-alive connections, one request at a time on each.
+"""A lean HTTP/1.1 client for the twin: keep-alive connections, pipelined where the caller does so.
 
-What it leaves out on purpose: redirects (a click's answer is one, and is wanted as it is), TLS,
-pipelining, pools. A request that is cut off is an error of the caller's to judge, never repeated.
+What it leaves out on purpose: redirects (a click's answer is one, and is wanted as it is), TLS and
+pools. A request that is cut off is an error of the caller's to judge, never repeated.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ words it drives. A slice:
 2. send the notices that fell due, wait for every answer;
 3. set the clock to the next slice, wait until recorder and controller have acknowledged it.
 
-With one connection everything is strictly in order (lockstep); with more, requests and notices of a
-slice travel side by side, the notices of one bid still one after the other. ``--campaigns`` names
-the registered creatives, see ``simulator.registration``. Standard output carries JSON lines:
+With one connection everything is sent strictly in order (lockstep); with more, requests and notices
+of a slice travel side by side, the notices of one bid still in order. Notices are pipelined; one
+that is answered 503 is sent again, after those that were sent behind it. ``--campaigns`` names the
+registered creatives, see ``simulator.registration``. Standard output carries JSON lines:
 progress, at most four times a second, and at the end the report that also goes to ``--out``.
 """
 

@@ -126,7 +126,9 @@ def _bodies():
                 {
                     "name": "segments",
                     "creatives": creatives("c", sizes),
-                    "targeting": {"include": {"segment": ["int-autos", "int-travel"]}},
+                    "targeting": {
+                        "include": {"segment": ["int-autos", "int-travel"], "country": ["IND"]}
+                    },
                     "bid_cpm_micros_max": 9_000_000,
                 }
             ],

@@ -102,6 +102,35 @@ def test_an_answer_that_breaks_off_is_an_error_and_the_next_request_goes_through
     assert made == 2
 
 
+def test_requests_that_are_asked_at_once_share_a_connection_and_are_answered_in_order():
+    async def run():
+        made = []
+
+        async def serve(reader, writer):
+            made.append(writer)
+            heads = [await reader.readuntil(b"\r\n\r\n") for _ in range(3)]
+            # Only after the last request has come is the first one answered.
+            for head in heads:
+                path = head.split(b" ")[1]
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(path) + path)
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        lane = Lane(host, port)
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(
+                *(lane.ask(get_request(Target(host, port, f"/{i}"))) for i in range(3))
+            )
+        lane.close()
+        server.close()
+        await server.wait_closed()
+        return [answer.body for answer in answers], len(made)
+
+    assert asyncio.run(run()) == ([b"/0", b"/1", b"/2"], 1)
+
+
 def test_a_port_that_nobody_listens_on_is_an_error():
     async def dial():
         server = await asyncio.start_server(lambda _, w: w.close(), "127.0.0.1", 0)

@@ -18,11 +18,12 @@ import pytest
 from market.control import ControlBlock, Word
 from market.deployment import write_deployment
 from market.errors import NotReady
+from market.events import EventKind
 from market.kernels import amount_micros
 from market.notices import KIND_NAMES
 from simulator import scenario as scenarios
 from simulator.episode import run_episode
-from simulator.live import LiveExchange, main
+from simulator.live import LiveExchange, _volleys, main
 from simulator.live_report import LiveReport
 from simulator.scenario import slices
 from tests.simulator.bidders import HttpBidder, acknowledge, deployment_of, until
@@ -269,6 +270,15 @@ def test_notices_without_a_url_are_counted_and_not_sent(tmp_path):
     shown = {token for kind, token, _ in bidder.notices if kind == "impression"}
     charged = report.spend_micros // int(amount_micros(PRICE, 1_000_000, 1_000_000))
     assert charged == len(shown & bidder.videos) > 0
+
+
+def test_notices_are_pipelined_up_to_a_conversion_that_needs_the_answer_to_its_click():
+    win, click, conversion = (
+        int(kind) for kind in (EventKind.WIN, EventKind.CLICK, EventKind.CONVERSION)
+    )
+    rows = [(1, win), (2, click), (1, conversion), (2, conversion), (3, win), (2, conversion)]
+    volleys = _volleys([(*row, 0, 0) for row in rows])
+    assert [[row[:2] for row in volley] for volley in volleys] == [rows[:3], rows[3:]]
 
 
 def test_a_recorder_that_is_not_ready_is_asked_again_until_it_is(lockstep, tmp_path):
