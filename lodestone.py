@@ -1,10 +1,12 @@
 """The front door: one command, its sub-commands mapped to rooms, imports only what is asked for.
 
-    lodestone demo | serve | replay | train | report
+    lodestone demo | serve | replay | train response
 
 Each takes ``--json``, prints progress on a terminal, and leaves with code 2 and one clear line when
-its input is bad.
+its input is bad or a file is damaged, with 1 when it cannot be done now.
 """
+
+# ruff: noqa: PLC0415 - a command imports its room only when it is asked for
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from market.errors import LodestoneError
+from market.errors import BadInput, Corrupt, LodestoneError
 
 app = typer.Typer(
     name="lodestone",
@@ -116,12 +118,15 @@ def response(
 
 
 def main() -> None:
-    """Runs the command line; bad input is one line on stderr and code 2."""
+    """Runs the command line; an error is one line on stderr.
+
+    Code 2: something must be changed first (bad input, a damaged file); 1: try again later.
+    """
     try:
         app(standalone_mode=True)
-    except LodestoneError as error:
+    except (LodestoneError, OSError) as error:
         sys.stderr.write(f"lodestone: {error}\n")
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, BadInput | Corrupt) else 1)
 
 
 if __name__ == "__main__":

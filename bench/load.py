@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import httptools
 import numpy as np
@@ -36,8 +36,8 @@ class _Client(asyncio.Protocol):
         self._sent_ns = 0
         self.done = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def _send(self) -> None:
@@ -59,9 +59,9 @@ class _Client(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._send()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
-            self.done.set_exception(error or ConnectionError("the server closed the connection"))
+            self.done.set_exception(exc or ConnectionError("the server closed the connection"))
 
 
 class _Shared:
@@ -70,9 +70,7 @@ class _Shared:
         self.statuses: dict[int, int] = {}
 
 
-async def drive(
-    pid: int, port: int, path: str, bodies: list[bytes], connections: int
-) -> Load:
+async def drive(pid: int, port: int, path: str, bodies: list[bytes], connections: int) -> Load:
     """Sends every body once over so many connections; returns what came back and what it cost."""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
@@ -88,6 +86,4 @@ async def drive(
     ]
     await asyncio.gather(*(client.done for client in clients))
     spent_ns = cpu_ns(pid) - before
-    return Load(
-        shared.statuses, np.array(shared.latency_ns) / 1e3, spent_ns / 1e3 / len(bodies)
-    )
+    return Load(shared.statuses, np.array(shared.latency_ns) / 1e3, spent_ns / 1e3 / len(bodies))

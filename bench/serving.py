@@ -2,7 +2,7 @@
 
 Whole path: HTTP, decode, edge, match, score, price, reserve, sign, respond, event. The worker runs
 in its own process with its real rings and snapshot; the bench plays recorder (drains events) and
-exchange. Load: the twin's bid requests of one day, 20,000 users, shuffled; 100 line items of 3
+exchange. Load: the twin's bid requests of one day, 20,000 users, shuffled; 10 line items of 3
 creatives that target country, device and interests, half of them capped.
 """
 
@@ -48,11 +48,11 @@ from simulator.exchange import Exchange
 from simulator.scenario import load as load_scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 REQUESTS_PER_ROUND = 10_000
 CONNECTIONS = 16
-LINE_ITEMS = 100
+LINE_ITEMS = 10
 _SALT = bytes(16)
 _SIZES = ((300, 250), (320, 50), (728, 90))
 
@@ -124,7 +124,7 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _worker(folder: Path) -> Iterator[_Worker]:
+def _worker(folder: Path) -> Generator[_Worker]:
     port = _free_port()
     deployment = Deployment(
         folder=str(folder), bid_port=port, notice_port=1, control_port=2,
@@ -134,7 +134,7 @@ def _worker(folder: Path) -> Iterator[_Worker]:
     deployment.snapshot_folder.mkdir()
     block = ControlBlock.create(deployment.control_path)
     Ring.create(deployment.ring_folder / "events-0.ring", EVENT_DTYPE, 16_384)
-    credits = Ring.create(deployment.ring_folder / "credits-0.ring", CREDIT_DTYPE, 4_096)
+    credit_ring = Ring.create(deployment.ring_folder / "credits-0.ring", CREDIT_DTYPE, 4_096)
     create_cap_file(deployment.ring_folder / "caps.bin", 1)
     campaigns = _campaigns()
     snapshot = compile_snapshot(
@@ -149,7 +149,7 @@ def _worker(folder: Path) -> Iterator[_Worker]:
     write_snapshot(snapshot_path(deployment.snapshot_folder, 1), snapshot)
     block.live.is_active[:LINE_ITEMS] = 1
     block.words[Word.SNAPSHOT_VERSION] = 1
-    credits.push(
+    credit_ring.push(
         np.array(
             [(b["budget_id"], 10**15, CreditKind.BUDGET) for b in snapshot.arrays.budgets],
             CREDIT_DTYPE,
@@ -167,7 +167,7 @@ def _worker(folder: Path) -> Iterator[_Worker]:
 
 
 @contextlib.contextmanager
-def _echo() -> Iterator[tuple[int, int]]:
+def _echo() -> Generator[tuple[int, int]]:
     port = _free_port()
     process = subprocess.Popen(
         [

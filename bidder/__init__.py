@@ -1,0 +1,1 @@
+"""Answers a bid request: decode, match, score, price, respond. It never asks, never waits."""

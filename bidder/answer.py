@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from market.events import EventKind
-from market.exchange import ExchangeProfile
 from market.money import CURRENCY_NAMES, price_to_wire
 from market.notices import KIND_NAMES, MACROS, TAG_CHARS, Token, sign, tag_place
 from market.openrtb import Bid, BidResponse, Deal, Imp, SeatBid, encode_response
 from market.openrtb_reading import number_text
-from market.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from market.exchange import ExchangeProfile
+    from market.snapshot import Snapshot
 
 IMPRESSION_URL = "{{IMPRESSION_URL}}"
 CLICK_URL = "{{CLICK_URL}}"
@@ -27,6 +26,16 @@ _BID_KINDS = (
 )
 _MTYPE = {1: 1, 2: 2, 4: 3, 8: 4}
 """Format bit -> OpenRTB mtype (2.6 section 4.2.3)."""
+
+
+class BidPlace(NamedTuple):
+    """What a bid's notices must know that the decision does not say; see ``market.notices``."""
+
+    arrival_ms: int
+    exchange_id: int
+    quantity_micros: int
+    is_test: int
+    worker: int
 
 
 class _Shown(NamedTuple):
@@ -65,25 +74,29 @@ class Answers:
         self,
         imp: Imp,
         deals: tuple[Deal, ...],
-        decision: npt.NDArray[np.void],
-        opportunity: npt.NDArray[np.void],
-        worker: int,
+        decision: tuple[Any, ...],
+        at: BidPlace,
     ) -> tuple[str, Bid]:
-        """Returns (seat, bid) of one decision that bids, as OpenRTB 2.6 section 4.2.3."""
-        # .item() turns a record into Python values in one call; field by field costs ten times that.
+        """Returns (seat, bid) of one decision that bids, as OpenRTB 2.6 section 4.2.3.
+
+        Args:
+            imp: what it is for.
+            deals: of the imp, as the decision counts them.
+            decision: a record of DECISION_DTYPE as a tuple (``record.item()``).
+            at: what the notices must know besides.
+        """
         (
             bid_hi, bid_lo, line_item_row, creative_row, advertiser_id, campaign_id, line_item_id,
             creative_id, bid_cpm_micros, reserved_micros, _, _, rate_micros, deadline_ms, _,
             deal_index, bid_currency, account_currency, size, _, _, _, _, _, _, format_bit, *_,
-        ) = decision.item()  # fmt: skip
-        arrival_ms = int(opportunity["arrival_ms"])
+        ) = decision  # fmt: skip
+        arrival_ms = at.arrival_ms
         text, tags = sign(
             self._key,
             Token(
                 bid_hi, bid_lo, advertiser_id, campaign_id, line_item_id, creative_id,
-                reserved_micros, rate_micros, int(opportunity["quantity_micros"]), arrival_ms,
-                deadline_ms, int(opportunity["exchange"]), bid_currency, account_currency,
-                format_bit, int(opportunity["is_test"]), worker,
+                reserved_micros, rate_micros, at.quantity_micros, arrival_ms, deadline_ms,
+                at.exchange_id, bid_currency, account_currency, format_bit, at.is_test, at.worker,
             ),
         )  # fmt: skip
         nurl, burl, lurl, impression, click = [

@@ -63,7 +63,7 @@ class Lift(NamedTuple):
 
 
 PRIOR_LIFT = Lift(shape=4.0, rate=4.0, is_cold=True)
-"""A new creative: mean lift 1, standard deviation 1/2 (as if 4 clicks had been seen of 4 expected)."""
+"""A new creative: mean lift 1, standard deviation 1/2 (as if 4 of 4 expected clicks were seen)."""
 
 
 class Compilation(NamedTuple):
@@ -129,7 +129,7 @@ def compile_snapshot(
     """Returns the snapshot of these campaigns; arrays are read-only, as when mapped from a file."""
     currencies = _currencies(given.rates_micros)
     layout = _Layout(campaigns, given)
-    rows, row_keys, row_values, any_rows = _index(campaigns, layout, given)
+    rows, row_keys, row_values, any_rows = _index(campaigns, given)
     ad_rows = (
         np.stack([ad_features(campaign, creative) for campaign, _, creative in layout.creatives])
         if layout.creatives
@@ -175,7 +175,7 @@ def freeze(arrays: SnapshotArrays) -> SnapshotArrays:
     frozen = [np.ascontiguousarray(array) for array in arrays]
     for array in frozen:
         array.setflags(write=False)
-    return SnapshotArrays(*frozen)
+    return SnapshotArrays(*frozen)  # pyright: ignore[reportArgumentType] of the same types
 
 
 class _Layout:
@@ -344,7 +344,7 @@ def _clear(bits: npt.NDArray[np.uint64], row: int) -> None:
 
 
 def _index(
-    campaigns: tuple[Campaign, ...], layout: _Layout, given: Compilation
+    campaigns: tuple[Campaign, ...], given: Compilation
 ) -> tuple[
     npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.int32], npt.NDArray[np.int32]
 ]:
@@ -358,15 +358,7 @@ def _index(
     for name, table in _DIMENSIONS.items():
         _index_dimension(bits, items, name, table)
     for name, (asks, refuses) in _LISTS.items():
-        default = bits.default(asks)
-        for _, line_item, row in items:
-            included = line_item.targeting.include.get(name)
-            if included is None:
-                _set(default, row)
-            for value in included or ():
-                _set(bits.row(asks, code_of(value)), row)
-            for value in line_item.targeting.exclude.get(name, ()):
-                _set(bits.row(refuses, code_of(value)), row)
+        _index_list(bits, items, name, asks, refuses)
     for campaign, line_item, row in items:
         _set(bits.row(Table.SEAT, code_of(line_item.seat or given.default_seat)), row)
         for category in _ancestors(campaign.category):
@@ -399,15 +391,34 @@ def _index_dimension(
             _clear(bits.row(table, code_of(value)), row)
 
 
+def _index_list(
+    bits: _Bitsets, items: list[tuple[Campaign, LineItem, int]], name: str, asks: int, refuses: int
+) -> None:
+    """A value's rows: who includes it, and who excludes it; the default: who includes nothing."""
+    default = bits.default(asks)
+    for _, line_item, row in items:
+        included = line_item.targeting.include.get(name)
+        if included is None:
+            _set(default, row)
+        for value in included or ():
+            _set(bits.row(asks, code_of(value)), row)
+        for value in line_item.targeting.exclude.get(name, ()):
+            _set(bits.row(refuses, code_of(value)), row)
+
+
 def _ancestors(category: str) -> tuple[str, ...]:
     """``IAB18-2`` is also blocked by ``IAB18``."""
-    return (category, category.split("-")[0]) if "-" in category else (category,)
+    return (category, category.split("-", 1)[0]) if "-" in category else (category,)
 
 
 def _parents(domain: str) -> tuple[str, ...]:
-    """``eu.shop.example`` is also blocked by ``shop.example``; a bare top-level domain blocks none."""
-    parts = domain.split(".")
-    return tuple(".".join(parts[i:]) for i in range(len(parts) - 1))
+    """``eu.shop.example`` is also blocked by ``shop.example``; a bare top-level domain blocks none.
+
+    Exchanges name a domain with and without ``www.``; both are meant.
+    """
+    parts = domain.removeprefix("www.").split(".")
+    parents = [".".join(parts[i:]) for i in range(len(parts) - 1)]
+    return (*parents, *(f"www.{parent}" for parent in parents))
 
 
 def _pack(

@@ -1,4 +1,4 @@
-"""Campaign files: the catalogue that ships, and those a user gives to ``replay`` and the benches."""
+"""Campaign files: the catalogue that ships, and those given to ``replay`` and the benches."""
 
 from __future__ import annotations
 

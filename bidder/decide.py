@@ -15,14 +15,18 @@ import numpy.typing as npt
 from bidder.kernels import cap_add, decide_block
 from market.decision import DECISION_DTYPE
 from market.events import EVENT_DTYPE, FEATURE_COUNT
+from market.kernel import compiled_for
 from market.kernels import mix
 from market.opportunity import no_opportunities
-from market.state import BidState, CreditKind, new_state
+from market.state import CreditKind, new_state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from market.control import LiveArrays
     from market.opportunity import Opportunities
     from market.snapshot import Snapshot
+    from market.state import BidState
 
 
 _CAP = int(CreditKind.CAP)
@@ -98,9 +102,10 @@ class Decider:
         self._work = new_work(snapshot)
         self._parked: dict[int, int] = {}
         state = new_state(snapshot.arrays.budgets.shape[0])
-        self.state = state if cap_slots is None else state._replace(cap_slots=cap_slots)
+        self.state: BidState = state if cap_slots is None else state._replace(cap_slots=cap_slots)
         self._budget_rows = _budget_rows(snapshot)
         self._versions = _versions(snapshot)
+        self._code: Callable[..., None] | None = None
 
     def swap(self, snapshot: Snapshot) -> None:
         """Makes ``snapshot`` the current one; money and counts carry over by budget id."""
@@ -114,11 +119,12 @@ class Decider:
         self.state = self.state._replace(available_micros=available)
         self._work = new_work(snapshot)
         self._versions = _versions(snapshot)
+        self._code = None
 
-    def credit(self, credits: npt.NDArray[np.void], now_ms: int) -> None:
+    def credit(self, records: npt.NDArray[np.void], now_ms: int) -> None:
         """Takes credits from the budgets' owner, [N] of ``market.state.CREDIT_DTYPE``, in order."""
         available = self.state.available_micros
-        for key, amount, kind in credits.tolist():
+        for key, amount, kind in records.tolist():
             if kind == _CAP:
                 cap_add(
                     self.state.cap_slots, self.worker, np.uint64(key), -amount, now_ms,
@@ -153,10 +159,40 @@ class Decider:
             self.worker, self.snapshot.head.seed, self._sample_rate, decisions, events,
         )  # fmt: skip
 
+    def decide_one(
+        self,
+        opportunities: Opportunities,
+        decisions: npt.NDArray[np.void],
+        events: npt.NDArray[np.void],
+    ) -> None:
+        """As ``decide_into`` for what ``bidder.edge`` makes: contiguous, writable arrays, always.
+
+        Skips the kernel's look at the types of its arguments, which costs as much as a decision.
+        """
+        assert opportunities.records.flags.c_contiguous
+        code = self._code or self._bind()
+        code(
+            opportunities.records, opportunities.codes, opportunities.deals,
+            self.snapshot.arrays, self._live, self.state, self._work, self._versions,
+            self.worker, self.snapshot.head.seed, self._sample_rate, decisions, events,
+        )  # fmt: skip
+
+    def _bind(self) -> Callable[..., None]:
+        """Looks up the machine code for this snapshot's arrays; an empty block changes nothing."""
+        block = no_opportunities(0, 1, 1)
+        self._code = compiled_for(
+            decide_block,
+            block.records, block.codes, block.deals,
+            self.snapshot.arrays, self._live, self.state, self._work, self._versions,
+            self.worker, self.snapshot.head.seed, self._sample_rate,
+            np.zeros(0, DECISION_DTYPE), np.zeros(0, EVENT_DTYPE),
+        )  # fmt: skip
+        return self._code
+
     def decide(
         self, opportunities: Opportunities
     ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
-        """Returns (decisions [N], events [M]): one decision each, and the events worth recording."""
+        """Returns (decisions [N], events [M]): one each, and the events worth recording."""
         count = opportunities.records.shape[0]
         decisions = np.zeros(count, DECISION_DTYPE)
         events = np.zeros(count, EVENT_DTYPE)
@@ -170,6 +206,7 @@ class Decider:
         self.decide(block)
         cap_add(self.state.cap_slots, self.worker, mix(np.uint64(1)), -1, 0, 0)
         self.state.no_bids[:] = before
+        self._bind()
 
 
 def _budget_rows(snapshot: Snapshot) -> dict[int, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from array import array
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from bidder.privacy import permission_of, user_id_of
 from market.campaign import MEDIA_TYPES
 from market.chance import code_of, opportunity_key, user_key
 from market.decision import NoBidReason
-from market.exchange import ExchangeProfile
 from market.money import CURRENCY_NUMBERS, MICROS, price_from_wire
 from market.openrtb import (
     App,
@@ -26,6 +25,7 @@ from market.openrtb import (
     BidRequest,
     Deal,
     Imp,
+    Qty,
     Site,
     TimedMedia,
     Video,
@@ -49,7 +49,9 @@ from market.opportunity import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from market.exchange import ExchangeProfile
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _HOUR_CODES = tuple(code_of(f"{day} {hour}") for day in _DAYS for hour in range(24))
@@ -82,6 +84,10 @@ _FAMILIES = {
 }
 _USD = CURRENCY_NUMBERS["USD"]
 _CODE_BOOK_MAX = 500_000
+_MULTIPLIER_MAX = 1_000
+_NO_KNOWN_PROTOCOL = 1
+_TAXONOMIES_KNOWN = (None, 1)
+"""``cattax``: absent means 1, the IAB content taxonomy 1.0 (2.6 section 3.2.1)."""
 
 
 class Refusal(NamedTuple):
@@ -99,13 +105,19 @@ class Offer(NamedTuple):
         opportunities: one record per usable imp.
         imps: the imps of those records, same order.
         deals: per record the deals that its deal slice stands for.
+        quantities_micros: per record impressions per bid, times 10^6.
         refusals: what was dropped; imp_index -1 refuses the request as a whole.
     """
 
     opportunities: Opportunities
     imps: tuple[Imp, ...]
     deals: tuple[tuple[Deal, ...], ...]
+    quantities_micros: tuple[int, ...]
     refusals: tuple[Refusal, ...]
+
+
+DealRow: TypeAlias = tuple[int, int, int, int, int, int, int, int]
+"""Values of one deal in the order of ``market.opportunity.DEAL_DTYPE``."""
 
 
 class _CodeBook(dict[str, int]):
@@ -125,7 +137,7 @@ def _record_struct() -> struct.Struct:
     """One packer for a whole record: a single call instead of fifty field assignments."""
     letters = {"u8": "Q", "i8": "q", "u4": "I", "i4": "i", "u2": "H", "u1": "B"}
     layout, at = "<", 0
-    fields = OPPORTUNITY_DTYPE.fields or {}
+    fields = cast("Mapping[str, tuple[Any, ...]]", OPPORTUNITY_DTYPE.fields)
     for name in OPPORTUNITY_DTYPE.names or ():
         dtype, offset = fields[name][0], fields[name][1]
         base, shape = dtype.subdtype or (dtype, (1,))
@@ -149,10 +161,9 @@ class Edge:
 
     def read(self, request: BidRequest, profile: ExchangeProfile, arrival_ms: int) -> Offer:
         """Returns what ``request`` offers through the exchange of ``profile``."""
-        contradiction = _contradiction(request)
-        if contradiction:
-            refusal = Refusal(-1, NoBidReason.CONTRADICTORY_REQUEST, contradiction)
-            return Offer(_NOTHING, (), (), (refusal,))
+        whole = _whole_refusal(request)
+        if whole is not None:
+            return Offer(_NOTHING, (), (), (), (whole,))
         permission = permission_of(request)
         user_id = user_id_of(request) if permission.may_know_user else None
         pool: list[int] = []
@@ -166,15 +177,19 @@ class Edge:
         packed = bytearray()
         imps: list[Imp] = []
         deals: list[tuple[Deal, ...]] = []
-        deal_rows: list[tuple[int, int, int, int, int, int]] = []
+        deal_rows: list[DealRow] = []
         refusals: list[Refusal] = []
+        quantities: list[int] = []
         for index, imp in enumerate(request.imp):
             slot = _slot_of(imp)
             if isinstance(slot, str):
                 refusals.append(Refusal(index, NoBidReason.UNUSABLE_IMP, slot))
                 continue
             kept = self._deals(imp, pool, deal_rows)
-            packed += self._record(request, imp, slot, shared, len(deal_rows) - len(kept), len(kept))
+            packed += self._record(
+                request, imp, slot, shared, len(deal_rows) - len(kept), len(kept)
+            )
+            quantities.append(slot.quantity_micros)
             imps.append(imp)
             deals.append(kept)
         opportunities = Opportunities(
@@ -182,7 +197,7 @@ class Edge:
             codes=np.frombuffer(array("Q", pool), np.uint64) if pool else _NOTHING.codes,
             deals=np.array(deal_rows, DEAL_DTYPE) if deal_rows else _NOTHING.deals,
         )
-        return Offer(opportunities, tuple(imps), tuple(deals), tuple(refusals))
+        return Offer(opportunities, tuple(imps), tuple(deals), tuple(quantities), tuple(refusals))
 
     def _record(
         self, request: BidRequest, imp: Imp, slot: _Slot, shared: _Shared, deal_first: int,
@@ -193,8 +208,6 @@ class Edge:
         dimensions = shared.dimensions
         dimensions[11] = self._codes[tag] if tag else 0
         floor_currency = CURRENCY_NUMBERS.get((imp.bidfloorcur or "USD").strip().upper(), 0)
-        multiplier = imp.qty.multiplier if imp.qty is not None else None
-        quantity = MICROS if multiplier is None else min(max(int(multiplier * MICROS), 0), 10**9)
         window = self._window_ms(shared.profile, slot.formats)
         return _RECORD.pack(
             key_hi, key_lo, shared.arrival_ms, shared.user_key, shared.profile.exchange_id,
@@ -204,7 +217,7 @@ class Edge:
             price_from_wire(imp.bidfloor or 0.0), floor_currency, *shared.currencies,
             *slot.sizes, *_ZERO_SIZES[len(slot.sizes) :], len(slot.sizes),
             slot.duration_ms_min, slot.duration_ms_max, slot.attributes_blocked, slot.protocols,
-            slot.media_types, quantity, window,
+            slot.media_types, slot.quantity_micros, window,
         )  # fmt: skip
 
     def _window_ms(self, profile: ExchangeProfile, formats: int) -> int:
@@ -266,7 +279,7 @@ class Edge:
                 found[14] = codes[age_band(arrival_ms, user.yob)]
         return found
 
-    def _lists(
+    def _lists(  # noqa: C901 - nine lists, one after the other
         self, request: BidRequest, pool: list[int], *, may_know: bool
     ) -> tuple[list[int], list[int]]:
         """Appends the lists of ``market.opportunity.CodeList`` to the pool; (first, count) each."""
@@ -313,9 +326,7 @@ class Edge:
             if text:
                 pool.append(codes[text])
 
-    def _deals(
-        self, imp: Imp, pool: list[int], rows: list[tuple[int, int, int, int, int, int]]
-    ) -> tuple[Deal, ...]:
+    def _deals(self, imp: Imp, pool: list[int], rows: list[DealRow]) -> tuple[Deal, ...]:
         """Appends the imp's usable deals to ``rows`` (DEAL_DTYPE order) and returns them."""
         if imp.pmp is None or not imp.pmp.deals:
             return ()
@@ -328,8 +339,15 @@ class Edge:
             currency = CURRENCY_NUMBERS.get((deal.bidfloorcur or "USD").strip().upper(), 0)
             floor = -1 if deal.bidfloor is None else price_from_wire(deal.bidfloor)
             at = min(max(deal.at or 0, 0), 65_535)
-            rows.append((self._codes[name], floor, currency, at, len(pool), len(seats)))
-            pool.extend([self._codes[seat] for seat in seats])
+            domains = texts(deal.wadomain)
+            first = len(pool)
+            rows.append(
+                (
+                    self._codes[name], floor, currency, at, first, len(seats),
+                    first + len(seats), len(domains),
+                )
+            )  # fmt: skip
+            pool.extend([self._codes[text] for text in (*seats, *domains)])
             kept.append(deal)
         return tuple(kept)
 
@@ -358,6 +376,7 @@ class _Slot(NamedTuple):
     attributes_blocked: int
     protocols: int
     media_types: int
+    quantity_micros: int
 
 
 _NAMES = {int(f): str(f.name).lower() for f in Format}
@@ -375,6 +394,17 @@ def age_band(arrival_ms: int, birth_year: int) -> str:
     return str((year - birth_year) // 10 * 10)
 
 
+def _whole_refusal(request: BidRequest) -> Refusal | None:
+    """Returns why nothing of a request can be used, None if it can."""
+    contradiction = _contradiction(request)
+    if contradiction:
+        return Refusal(-1, NoBidReason.CONTRADICTORY_REQUEST, contradiction)
+    # Our ads are named in the first taxonomy: a block in another one cannot be checked.
+    if request.bcat and request.cattax not in _TAXONOMIES_KNOWN:
+        return Refusal(-1, NoBidReason.CATEGORY_BLOCKED, "cattax")
+    return None
+
+
 def _contradiction(request: BidRequest) -> str:
     """Returns the field by which a request contradicts itself, "" if none does."""
     if request.site is not None and request.app is not None:
@@ -386,10 +416,13 @@ def _contradiction(request: BidRequest) -> str:
     return ""
 
 
-def _slot_of(imp: Imp) -> _Slot | str:
+def _slot_of(imp: Imp) -> _Slot | str:  # noqa: C901 - one format after the other
     """Returns what the imp accepts, or the field that makes it unusable."""
     if imp.bidfloor is not None and imp.bidfloor < 0:
         return "imp.bidfloor"
+    quantity = MICROS if imp.qty is None else _quantity(imp.qty)
+    if quantity is None:
+        return "imp.qty.multiplier"
     formats = attributes = protocols = media = 0
     sizes: tuple[int, ...] = ()
     duration = (0, 0)
@@ -406,29 +439,53 @@ def _slot_of(imp: Imp) -> _Slot | str:
             attributes = _bits(banner.battr)
             says_media = bool(banner.mimes)
             media = _media(banner.mimes, _BANNER)
+    # A native image is an image too: beside a banner that names its types it follows them.
+    if imp.native is not None:
+        media |= 0 if says_media else _FAMILIES[_NATIVE]
+        formats |= _NATIVE
+        attributes |= _bits(imp.native.battr)
     for kind, timed in ((_VIDEO, imp.video), (_AUDIO, imp.audio)):
         if timed is None:
             continue
         span = _duration(timed)
         if span is None:
             return f"imp.{_NAMES[kind]}.minduration"
+        accepted = _bits(protocols_of(timed) if isinstance(timed, Video) else timed.protocols)
+        if formats & _VIDEO:
+            span, accepted = _both(duration, span), _common(protocols, accepted)
         formats |= kind
-        duration = span
-        accepted = protocols_of(timed) if isinstance(timed, Video) else timed.protocols
-        protocols |= _bits(accepted)
+        duration, protocols = span, accepted
         attributes |= _bits(timed.battr)
         says_media = says_media or bool(timed.mimes)
         media |= _media(timed.mimes, kind)
-    if imp.native is not None:
-        formats |= _NATIVE
-        attributes |= _bits(imp.native.battr)
-        media |= _FAMILIES[_NATIVE]
     if not formats:
         return fault
     return _Slot(
         formats, sizes, duration[0], duration[1], attributes, protocols,
-        media if says_media else 0,
+        media if says_media else 0, quantity,
     )  # fmt: skip
+
+
+def _quantity(qty: Qty) -> int | None:
+    """Returns impressions per bid times 10^6; None for a multiplier that cannot be paid for."""
+    if qty.multiplier is None:
+        return MICROS
+    if not 0 < qty.multiplier <= _MULTIPLIER_MAX:
+        return None
+    return max(round(qty.multiplier * MICROS), 1)
+
+
+def _both(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """Returns the durations that a video and an audio slot of one imp both accept."""
+    longest = min(one[1], other[1]) if one[1] and other[1] else one[1] or other[1]
+    return max(one[0], other[0]), longest
+
+
+def _common(one: int, other: int) -> int:
+    """Returns the protocols that both masks accept; a mask of 0 accepts any."""
+    if not one or not other:
+        return one or other
+    return one & other or _NO_KNOWN_PROTOCOL
 
 
 def _bits(codes: Sequence[str | float] | None) -> int:
@@ -467,9 +524,10 @@ def _sizes(banner: Banner) -> tuple[int, ...] | str:
 
 def _duration(media: TimedMedia) -> tuple[int, int] | None:
     """Returns accepted (shortest, longest) in ms, 0 = open; None when they contradict."""
-    required = integers(media.rqddurs)
+    required = [seconds for seconds in integers(media.rqddurs) if 0 < seconds <= 86_400]
     if required:
-        return min(required) * 1000, max(required) * 1000
+        # Exact lengths, and a record holds one range: the first of them.
+        return required[0] * 1000, required[0] * 1000
     shortest = max(media.minduration or 0, 0) * 1000
     longest = max(media.maxduration or 0, 0) * 1000
     if longest and shortest > longest:
@@ -477,8 +535,13 @@ def _duration(media: TimedMedia) -> tuple[int, int] | None:
     return min(shortest, 10**12), min(longest, 10**12)
 
 
+_USD_ONLY = (_USD, *(0,) * (CURRENCY_COUNT_MAX - 1))
+
+
 def _currencies(request: BidRequest) -> tuple[int, ...]:
     """Returns ISO numbers of accepted currencies, 0-padded; unknown names are left out."""
+    if not request.cur or request.cur == ["USD"]:
+        return _USD_ONLY
     known = [CURRENCY_NUMBERS[c] for c in currencies_of(request) if c in CURRENCY_NUMBERS]
     known = known[:CURRENCY_COUNT_MAX]
     return (*known, *(0,) * (CURRENCY_COUNT_MAX - len(known)))

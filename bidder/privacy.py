@@ -7,12 +7,16 @@ that neither a feature nor an event can hold what a rule forbids.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from market.openrtb import BidRequest
-from market.openrtb_reading import gdpr_of, gpp_of, number_text, us_privacy_of
+from market.openrtb_reading import consent_of, gdpr_of, gpp_of, number_text, us_privacy_of
 
-_ZERO_IDS = frozenset({"00000000-0000-0000-0000-000000000000", "0", "null", "unknown"})
+if TYPE_CHECKING:
+    from market.openrtb import BidRequest
+
+_PLACEHOLDERS = frozenset({"null", "none", "unknown", "undefined"})
+_US_PRIVACY_ALLOWS = ("N", "-")
+"""Third character: the user has not opted out of the sale, or the law does not apply."""
 
 
 class Permission(NamedTuple):
@@ -28,31 +32,44 @@ _ALLOWED = Permission(may_know_user=True, forbidden_by="")
 def permission_of(request: BidRequest) -> Permission:
     """Returns what this request permits.
 
-    COPPA, GDPR, a US opt-out of sale, any GPP section in force, and the device's own do-not-track
-    and limit-ad-tracking flags each forbid recognition. Under GDPR a consent string would have to
-    name our vendor id; without a registered one there is no consent that covers us.
+    COPPA, GDPR, a US opt-out of sale, any GPP string or section in force, and the device's own
+    do-not-track and limit-ad-tracking flags each forbid recognition. Under GDPR a consent string
+    would have to name our vendor id; without a registered one there is no consent that covers us. A
+    request with a consent string that does not say whether GDPR applies is under GDPR.
 
     Sources: OpenRTB 2.6 sections 3.2.3 and 3.2.18; IAB CCPA us_privacy string 1.0 (third
     character: opt-out of sale); GPP section ids.
     """
-    device = request.device
-    if device is not None:
-        if device.dnt == 1:
-            return Permission(may_know_user=False, forbidden_by="device.dnt")
-        if device.lmt == 1:
-            return Permission(may_know_user=False, forbidden_by="device.lmt")
-    if request.regs is None:
-        return _ALLOWED
-    if request.regs.coppa == 1:
-        return Permission(may_know_user=False, forbidden_by="regs.coppa")
-    if gdpr_of(request) == 1:
-        return Permission(may_know_user=False, forbidden_by="regs.gdpr")
-    us_privacy = us_privacy_of(request)
-    if us_privacy is not None and us_privacy[2:3].upper() == "Y":
-        return Permission(may_know_user=False, forbidden_by="regs.us_privacy")
-    if gpp_of(request)[1]:
-        return Permission(may_know_user=False, forbidden_by="regs.gpp_sid")
+    forbidden_by = _forbidden_by_device(request) or _forbidden_by_law(request)
+    if forbidden_by:
+        return Permission(may_know_user=False, forbidden_by=forbidden_by)
     return _ALLOWED
+
+
+def _forbidden_by_device(request: BidRequest) -> str:
+    device = request.device
+    if device is None:
+        return ""
+    if device.dnt:
+        return "device.dnt"
+    return "device.lmt" if device.lmt else ""
+
+
+def _forbidden_by_law(request: BidRequest) -> str:
+    if request.regs is None:
+        return "user.consent" if consent_of(request) else ""
+    if request.regs.coppa:
+        return "regs.coppa"
+    gdpr = gdpr_of(request)
+    if gdpr or (gdpr is None and consent_of(request)):
+        return "regs.gdpr" if gdpr else "user.consent"
+    us_privacy = us_privacy_of(request)
+    if us_privacy is not None and us_privacy[2:3].upper() not in _US_PRIVACY_ALLOWS:
+        return "regs.us_privacy"
+    gpp, sections = gpp_of(request)
+    if sections:
+        return "regs.gpp_sid"
+    return "regs.gpp" if gpp else ""
 
 
 def user_id_of(request: BidRequest) -> str | None:
@@ -68,6 +85,6 @@ def user_id_of(request: BidRequest) -> str | None:
     )
     for candidate in candidates:
         text = number_text(candidate)
-        if text and text.lower() not in _ZERO_IDS:
+        if text and text.strip("0- ") and text.lower() not in _PLACEHOLDERS:
             return text
     return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,16 +20,17 @@ from bidder.decide import Decider
 from bidder.edge import Edge, Refusal
 from bidder.no_bid import explain
 from bidder.recommendation.network import read_artefact
-from bidder.service import BidService
+from bidder.service import BidService, Examined
 from market.control import new_live_arrays
 from market.decision import NoBidReason
 from market.errors import BadInput
 from market.money import CURRENCY_NAMES
-from market.openrtb_decode import Dropped, decode_request_reporting
+from market.openrtb_decode import Dropped, decode_request, decode_request_reporting
 from market.state import CREDIT_DTYPE, CreditKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from market.campaign import Campaign
     from market.exchange import ExchangeProfile
@@ -101,8 +101,8 @@ class _Kept:
     def free_count(self) -> int:
         return 1_000_000
 
-    def push(self, events: npt.NDArray[np.void]) -> bool:
-        return events.shape[0] > 0
+    def push(self, records: npt.NDArray[np.void]) -> bool:
+        return records.shape[0] > 0
 
 
 class Replay:
@@ -128,7 +128,10 @@ class Replay:
         self._decider = Decider(snapshot, live)
         self._decider.warm_up()
         self._limits = np.array(
-            [(b["budget_id"], b["limit_micros"], CreditKind.BUDGET) for b in snapshot.arrays.budgets],
+            [
+                (b["budget_id"], b["limit_micros"], CreditKind.BUDGET)
+                for b in snapshot.arrays.budgets
+            ],
             CREDIT_DTYPE,
         )
         self._service = BidService(
@@ -140,24 +143,23 @@ class Replay:
         self._decider.state.available_micros[:] = 0
         self._decider.credit(self._limits, arrival_ms)
         start = time.perf_counter_ns()
-        answered = self._service.answer(body, self._profile, arrival_ms)
-        latency_us = (time.perf_counter_ns() - start) / 1000
-        detail, mended, bids, refusals = self._details(body, arrival_ms)
-        return Replayed(name, answered.status, detail, bids, refusals, mended, latency_us)
-
-    def _details(
-        self, body: bytes, arrival_ms: int
-    ) -> tuple[str, tuple[str, ...], tuple[ReplayedBid, ...], tuple[ReplayedRefusal, ...]]:
-        """Decides the body once more, for its reasons; the state is as it was before."""
         try:
-            request, dropped = decode_request_reporting(body)
+            request = decode_request(body)
         except BadInput as error:
-            reason = NoBidReason.MALFORMED_REQUEST
-            return str(error), (), (), (_told(Refusal(-1, reason, "")),)
-        self._decider.state.available_micros[:] = 0
-        self._decider.credit(self._limits, arrival_ms)
+            latency_us = (time.perf_counter_ns() - start) / 1000
+            told = _told(Refusal(-1, NoBidReason.MALFORMED_REQUEST, ""))
+            return Replayed(name, 400, str(error), (), (told,), (), latency_us)
         examined = self._service.examine(request, self._profile, arrival_ms)
-        bids = tuple(
+        answered = self._service.conclude(examined, self._profile)
+        latency_us = (time.perf_counter_ns() - start) / 1000
+        _, mended = decode_request_reporting(body)
+        return Replayed(
+            name, answered.status, "", self._bids(examined), tuple(map(_told, examined.refusals)),
+            tuple(map(_mend, mended)), latency_us,
+        )  # fmt: skip
+
+    def _bids(self, examined: Examined) -> tuple[ReplayedBid, ...]:
+        return tuple(
             ReplayedBid(
                 imp_id=bid.impid, seat=seat, price_cpm=bid.price,
                 currency=CURRENCY_NAMES[examined.currency],
@@ -166,7 +168,7 @@ class Replay:
             )
             for seat, bid in examined.bids
         )  # fmt: skip
-        return "", tuple(map(_mend, dropped)), bids, tuple(map(_told, examined.refusals))
+
 
 def bodies_of(paths: tuple[Path, ...]) -> Iterator[tuple[str, bytes]]:
     """Yields (name, body) of every request in the files and folders, gzip inflated.

@@ -91,7 +91,5 @@ def _summary_lines(summary: Summary) -> Text:
     )
     for reason, count in sorted(summary.no_bids_by_reason.items(), key=lambda pair: -pair[1]):
         text.append(f"  {count:4d}  {reason}\n")
-    text.append(
-        f"latency p50 {summary.latency_us_p50:.0f} us, p99 {summary.latency_us_p99:.0f} us"
-    )
+    text.append(f"latency p50 {summary.latency_us_p50:.0f} us, p99 {summary.latency_us_p99:.0f} us")
     return text

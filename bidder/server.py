@@ -57,7 +57,7 @@ class BidHandler:
         self.service: BidService | None = None
         self.request_count = 0
 
-    def __call__(
+    def __call__(  # noqa: PLR0911 - one status after the other
         self, method: bytes, path: bytes, query: bytes, headers: Headers, body: bytes,
         arrived_ns: int,
     ) -> bytes:  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bidder.answer import Answers, refuse, respond
+from bidder.answer import Answers, BidPlace, refuse, respond
 from bidder.edge import Edge, Offer, Refusal
 from bidder.no_bid import explain
 from market.decision import DECISION_DTYPE, NO_BID_REASON_COUNT, NoBidReason
@@ -29,6 +29,12 @@ _IMPS_MAX = 64
 """Imps of one request that are looked at; further ones get no bid."""
 
 
+_NAMES = DECISION_DTYPE.names or ()
+_LINE_ITEM_ROW, _REASON, _DETAIL, _BID_CURRENCY = (
+    _NAMES.index(name) for name in ("line_item_row", "reason", "detail", "bid_currency")
+)
+
+
 class EventSink(Protocol):
     """Where bid events go before an answer leaves: a ring to the recorder, or a list."""
 
@@ -36,8 +42,8 @@ class EventSink(Protocol):
         """Returns how many events can be taken right now."""
         ...
 
-    def push(self, events: npt.NDArray[np.void]) -> bool:
-        """Takes all of ``events`` ([N] of EVENT_DTYPE) or none; False if there is no room."""
+    def push(self, records: npt.NDArray[np.void]) -> bool:
+        """Takes all of ``records`` ([N] of EVENT_DTYPE) or none; False if there is no room."""
         ...
 
 
@@ -94,6 +100,7 @@ class BidService:
         self._answers = Answers(decider.snapshot, base_url, notice_key)
         self._decisions = np.zeros(_IMPS_MAX, DECISION_DTYPE)
         self._events = np.zeros(_IMPS_MAX, EVENT_DTYPE)
+        self._one_decision, self._one_event = self._decisions[:1], self._events[:1]
         self.no_bids = np.zeros(NO_BID_REASON_COUNT, np.int64)
         self.malformed_count = 0
         self.bid_count = 0
@@ -120,12 +127,15 @@ class BidService:
             self.malformed_count += 1
             self.no_bids[NoBidReason.MALFORMED_REQUEST] += 1
             return Answered(400, b"", NoBidReason.MALFORMED_REQUEST, 0)
-        examined = self.examine(request, profile, arrival_ms, spent_ms)
+        return self.conclude(self.examine(request, profile, arrival_ms, spent_ms), profile)
+
+    def conclude(self, examined: Examined, profile: ExchangeProfile) -> Answered:
+        """Returns the answer that says what became of a request."""
         first = examined.refusals[0].reason if examined.refusals else NoBidReason.BID
         if examined.bids:
-            response = respond(request.id, examined.currency, list(examined.bids))
+            response = respond(examined.request_id, examined.currency, list(examined.bids))
             return Answered(200, response, first, len(examined.bids))
-        refusal = refuse(request.id, explain(first).nbr, profile) if examined.refusals else None
+        refusal = refuse(examined.request_id, explain(first).nbr, profile)
         return Answered(204 if refusal is None else 200, refusal or b"", first, 0)
 
     def examine(
@@ -135,7 +145,7 @@ class BidService:
         arrival_ms: int,
         spent_ms: float = 0.0,
     ) -> Examined:
-        """Decides every imp of a decoded request, records the events, and says what became of it."""
+        """Decides every imp of a decoded request and records the events; says what became of it."""
         whole = self._whole_refusal(request, profile, spent_ms)
         if whole is not None:
             return self._refused(request, whole)
@@ -147,32 +157,36 @@ class BidService:
         if self._sink.free_count() < count:
             return self._refused(request, Refusal(-1, NoBidReason.RECORDER_BEHIND, ""))
         self._decide(offer, count)
-        events = self._events[:count]
-        events = events if count == 1 and events[0]["kind"] else events[events["kind"] != 0]
-        if events.shape[0]:
+        # The usual single imp is pushed as it lies: numpy copies a record field by field.
+        events = self._one_event
+        if count != 1:
+            events = self._events[:count]
+            events = events[events["kind"] != 0]
+        if events.shape[0] and events["kind"][0]:
             is_taken = self._sink.push(events)
             assert is_taken, "room was checked above and this worker is the one producer"
         bids: list[tuple[str, Bid]] = []
         currency = 0
-        indices = _indices(request, offer)
+        is_test = int(request.test == 1)
         for n in range(count):
-            decision = self._decisions[n]
-            reason = int(decision["reason"])
-            if decision["line_item_row"] < 0:
+            # One call for the whole record; field by field costs ten times that.
+            decision = self._decisions[n].item()
+            if decision[_LINE_ITEM_ROW] < 0:
+                reason = NoBidReason(decision[_REASON])
                 self.no_bids[reason] += 1
                 refusals.append(
                     Refusal(
-                        indices[n], NoBidReason(reason), explain(reason, int(decision["detail"])).field
+                        _index_of(request, offer, n), reason,
+                        explain(reason, decision[_DETAIL]).field,
                     )
-                )
+                )  # fmt: skip
                 continue
-            currency = int(decision["bid_currency"])
-            bids.append(
-                self._answers.bid(
-                    offer.imps[n], offer.deals[n], decision, offer.opportunities.records[n],
-                    self._decider.worker,
-                )
+            currency = decision[_BID_CURRENCY]
+            at = BidPlace(
+                arrival_ms, profile.exchange_id, offer.quantities_micros[n], is_test,
+                self._decider.worker,
             )  # fmt: skip
+            bids.append(self._answers.bid(offer.imps[n], offer.deals[n], decision, at))
         self.bid_count += len(bids)
         return Examined(request.id, tuple(bids), currency, tuple(refusals))
 
@@ -196,7 +210,7 @@ class BidService:
         """
         block = offer.opportunities
         if count == 1:
-            self._decider.decide_into(block, self._decisions[:1], self._events[:1])
+            self._decider.decide_one(block, self._one_decision, self._one_event)
             return
         for n in range(count):
             one = block._replace(records=block.records[n : n + 1])
@@ -206,7 +220,7 @@ class BidService:
                 block.records["currencies"][n + 1 :, 0] = self._decisions[n]["bid_currency"]
 
 
-def _indices(request: BidRequest, offer: Offer) -> list[int]:
-    """Returns the place in the request of each imp of the offer."""
+def _index_of(request: BidRequest, offer: Offer, n: int) -> int:
+    """Returns the place in the request of the n-th imp of the offer."""
     dropped = {refusal.imp_index for refusal in offer.refusals}
-    return [index for index in range(len(request.imp)) if index not in dropped]
+    return [index for index in range(len(request.imp)) if index not in dropped][n]

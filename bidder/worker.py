@@ -4,7 +4,8 @@
 
 It maps the current snapshot, answers bids, hands its events over its own ring, and takes credits
 from the recorder over another. It never awaits anything to answer, and holds no framework: a test
-looks into a running worker for chdb, pyarrow, fastapi, sqlalchemy and torch.
+looks into a running worker for chdb, pyarrow, fastapi, sqlalchemy and torch. SIGUSR1 writes the
+names of all imported modules to ``logs/worker-INDEX.modules`` for it.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Worker:
     def refresh(self) -> None:
         """Takes in a new snapshot and pending credits; a few loads when there is neither."""
         version = self._words[Word.SNAPSHOT_VERSION]
-        if version != self._version and version != self._refused_version:
+        if version not in (self._version, self._refused_version):
             self._take_snapshot(version)
         if self._decider is not None and self._credits.pending_count():
             self._decider.credit(self._credits.drain(_CREDITS_MAX), self._now_ms())
@@ -131,6 +132,13 @@ class Worker:
             row[WorkerWord.BID_COUNT] = self._service.bid_count
             row[WorkerWord.MALFORMED_COUNT] = self._service.malformed_count
 
+    def write_modules(self) -> None:
+        """Writes the names of all imported modules, for the test that looks for frameworks."""
+        path = self._deployment.log_folder / f"worker-{self._index}.modules"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("\n".join(sorted(sys.modules)), encoding="utf-8")
+        temporary.rename(path)
+
     @property
     def is_stopping(self) -> bool:
         """Whether the supervisor asked every process to leave."""
@@ -142,6 +150,7 @@ async def _serve(worker: Worker, deployment: Deployment) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGUSR1, worker.write_modules)
     server = HttpServer(
         worker.handler,
         time.monotonic_ns,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +27,8 @@ from rich.table import Table
 from bidder.catalogue import read_catalogue
 from bidder.replay import Replay
 from campaigns.demo_summary import DemoSummary, report_of, summarise
-from campaigns.supervisor import Supervisor, endpoints_of, new_deployment
+from campaigns.serve import end, interrupt
+from campaigns.supervisor import Supervisor, endpoints_of, lock_folder, new_deployment
 from ledger.report_page import write_report
 from ledger.store import StoreClient
 from market.campaign import Campaign
@@ -70,6 +72,7 @@ def run_demo(
     with console.status("compiling decision kernels (first run only)"):
         Replay(read_catalogue(), DEFAULT_EXCHANGES[1], load(SCENARIO).start_at_ms)
     supervisor = Supervisor(deployment)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.status("starting") as status:
             supervisor.start(lambda part: status.update(f"starting {part}"))
@@ -89,7 +92,7 @@ def run_demo(
             _stay(supervisor, console)
         return summary
     finally:
-        supervisor.stop()
+        end(supervisor)
 
 
 def create_campaigns(deployment: Deployment) -> tuple[Campaign, ...]:
@@ -123,17 +126,8 @@ def _run_exchange(
 ) -> LiveReport:
     """Lets the twin play its day against the engine, showing how it goes; returns its report."""
     deployment = supervisor.deployment
-    registered = deployment.root / "registered.json"
-    registered.write_bytes(msgspec.json.encode(register(campaigns, _ORDER_VALUE_MICROS)))
     out = deployment.root / "exchange.json"
-    process = subprocess.Popen(  # noqa: S603 - our own module
-        [
-            sys.executable, "-m", "simulator.live", str(deployment.root / "deployment.json"),
-            "--scenario", SCENARIO, "--campaigns", str(registered), "--out", str(out),
-            "--seed", str(seed), "--connections", str(connections),
-        ],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+    process = _launch_exchange(deployment, campaigns, out, seed, connections)
     names = {campaign.campaign_id: campaign for campaign in campaigns}
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(40), TextColumn("{task.percentage:3.0f}%"),
@@ -158,6 +152,28 @@ def _run_exchange(
         assert process.stderr is not None
         raise NotReady(f"exchange left with code {code}: {process.stderr.read().decode().strip()}")
     return msgspec.json.decode(out.read_bytes(), type=LiveReport)
+
+
+def _launch_exchange(
+    deployment: Deployment, campaigns: tuple[Campaign, ...], out: Path, seed: int, connections: int
+) -> subprocess.Popen[bytes]:
+    """Starts the twin as an exchange that has reviewed the creatives; it reports to ``out``."""
+    registered = write_registered(deployment, campaigns)
+    return subprocess.Popen(  # noqa: S603 - our own module
+        [
+            sys.executable, "-m", "simulator.live", str(deployment.root / "deployment.json"),
+            "--scenario", SCENARIO, "--campaigns", str(registered), "--out", str(out),
+            "--seed", str(seed), "--connections", str(connections),
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def write_registered(deployment: Deployment, campaigns: tuple[Campaign, ...]) -> Path:
+    """Writes the creatives that the exchange has reviewed into the run folder; returns the file."""
+    path = deployment.root / "registered.json"
+    path.write_bytes(msgspec.json.encode(register(campaigns, _ORDER_VALUE_MICROS)))
+    return path
 
 
 def _progress_of(process: subprocess.Popen[bytes]) -> Iterator[LiveProgress]:
@@ -204,12 +220,20 @@ def _stay(supervisor: Supervisor, console: Console) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Makes ``folder`` an empty run folder; refuses to delete anything that is not an old run."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "deployment.json").exists():
-        raise BadInput(
-            f"run folder '{folder}': it is not empty and holds no earlier run; name another one"
-        )
-    shutil.rmtree(folder, ignore_errors=True)
+    """Makes ``folder`` an empty run folder; refuses to delete anything that is not an old run.
+
+    Raises:
+        BadInput: it is not empty and no run folder.
+        NotReady: an engine runs in it.
+    """
+    if folder.exists():
+        is_run = folder.is_dir() and (folder / "deployment.json").exists()
+        if not is_run and (not folder.is_dir() or any(folder.iterdir())):
+            raise BadInput(
+                f"run folder '{folder}': it is not empty and holds no earlier run; name another one"
+            )
+        lock_folder(folder).close()
+        shutil.rmtree(folder)
     folder.mkdir(parents=True)
 
 
@@ -226,9 +250,7 @@ def _progress_table(progress: LiveProgress, campaigns: dict[int, Campaign]) -> T
             f"{part.spend_micros / budget:.0%}" if budget else "",
             f"{part.spend_micros / part.conversions / MICROS:.2f}" if part.conversions else "",
         )  # fmt: skip
-    table.caption = (
-        f"{progress.requests:,} requests, latency p99 {progress.latency_ms_p99:.1f} ms"
-    )
+    table.caption = f"{progress.requests:,} requests, latency p99 {progress.latency_ms_p99:.1f} ms"
     return table
 
 
@@ -237,24 +259,28 @@ def _table(summary: DemoSummary, campaigns: tuple[Campaign, ...]) -> Group:
     for name in ("campaign", "goal", "target", "achieved", "spend", "budget", "wins", "conv."):
         table.add_column(name, justify="left" if name in ("campaign", "goal") else "right")
     for row in summary.campaigns:
-        is_money = row.goal != "target_roas"
-
-        def shown(value: float | None, *, is_money: bool = is_money) -> str:
-            if value is None:
-                return ""
-            return f"{value / MICROS:.3f}" if is_money else f"{value:.2f}"
-
         table.add_row(
-            row.name, row.goal, shown(row.target), shown(row.achieved),
+            row.name, row.goal, _goal_value(row.target, row.goal),
+            _goal_value(row.achieved, row.goal),
             micros_to_text(row.spend_micros, row.currency),
             micros_to_text(row.budget_micros, row.currency)
             + (" (ran out)" if row.is_budget_exhausted else ""),
             f"{row.wins:,}", f"{row.conversions:,}",
         )  # fmt: skip
+    return Group(table, _facts(summary, campaigns[0].currency))
+
+
+def _goal_value(value: float | None, goal: str) -> str:
+    """Returns a target, or what was achieved of it: a ratio for ROAS, else money."""
+    if value is None:
+        return ""
+    return f"{value:.2f}" if goal == "target_roas" else f"{value / MICROS:.3f}"
+
+
+def _facts(summary: DemoSummary, currency: str) -> Table:
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column()
     facts.add_column(justify="right")
-    currency = campaigns[0].currency
     for name, value in (
         ("requests", f"{summary.requests:,}"),
         ("bids / wins", f"{summary.bids:,} / {summary.wins:,} ({summary.wins_per_bid:.1%})"),
@@ -270,4 +296,4 @@ def _table(summary: DemoSummary, campaigns: tuple[Campaign, ...]) -> Group:
         ("real time", f"{summary.wall_s:.0f} s"),
     ):  # fmt: skip
         facts.add_row(name, value)
-    return Group(table, facts)
+    return facts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -186,9 +186,7 @@ def _disagreements(
         ("answers that break OpenRTB", sum(live.errors.values()), "must be", 0),
         ("bids beyond a lease", view.unfunded_bids, "must be", 0),
     )
-    return tuple(
-        f"{a} {first}, {b} {second}" for a, first, b, second in pairs if first != second
-    )
+    return tuple(f"{a} {first}, {b} {second}" for a, first, b, second in pairs if first != second)
 
 
 def report_of(
@@ -200,48 +198,17 @@ def report_of(
 ) -> ReportData:
     """Returns what ``report.html`` shows of the run."""
     window = Window(start_at_ms, start_at_ms + DAY_MS, BUCKET_MS)
-    spend = {series.campaign_id: series for series in spend_over_time(store, window)}
-    conversions = {series.campaign_id: series for series in conversions_over_time(store, window)}
-    totals_by_id = {row.campaign_id: row for row in campaign_totals(store)}
-    nothing = (0,) * window.bucket_count
-    currency = campaigns[0].currency
-    parts = tuple(
-        CampaignPart(
-            name=campaign.name,
-            goal=goal_text(campaign),
-            budget_micros=campaign.budget.daily_micros,
-            totals=totals_by_id[campaign.campaign_id],
-            spend_micros=spend[campaign.campaign_id].values
-            if campaign.campaign_id in spend
-            else nothing,
-            plan_micros=_plan(campaign, window),
-            conversions=conversions[campaign.campaign_id].values
-            if campaign.campaign_id in conversions
-            else nothing,
-        )
-        for campaign in campaigns
-        if campaign.campaign_id in totals_by_id
-    )
-    bounds = [float(bound) for bound in live.latency_histogram if bound != "more"]
-    counts = tuple(live.latency_histogram.values())
     return ReportData(
         title="A day in the twin",
         subtitle=(
             f"{summary.requests:,} bid requests over HTTP in {summary.wall_s:.0f} s, "
             f"{summary.workers} bid workers, seed {summary.seed}"
         ),
-        facts=(
-            Fact("Spend", micros_to_text(summary.spend_micros, currency), "charged by notices"),
-            Fact("Overspend", micros_to_text(summary.overspend_micros, currency), "must be 0"),
-            Fact("Conversions", f"{summary.conversions:,}"),
-            Fact("Wins per bid", f"{summary.wins_per_bid:.1%}"),
-            Fact("Latency p99", f"{summary.latency_us.p99 / 1e3:.2f} ms", "seen by the exchange"),
-            Fact("CPU per request", f"{summary.cpu_us_per_request:.0f} us", "bid worker, all in"),
-        ),
+        facts=_facts(summary, campaigns[0].currency),
         window=window,
-        campaigns=parts,
+        campaigns=_parts(store, campaigns, window),
         win_prices=win_prices(store),
-        latency=Latency((0.0, *bounds, 2 * bounds[-1]), counts),
+        latency=_latency(live),
         no_bids=no_bids(store),
         irregular=irregular(store),
         notes=(
@@ -252,6 +219,47 @@ def report_of(
             f"{summary.duplicates_ignored:,} repeated notices were answered and ignored.",
         ),
     )
+
+
+def _facts(summary: DemoSummary, currency: str) -> tuple[Fact, ...]:
+    return (
+        Fact("Spend", micros_to_text(summary.spend_micros, currency), "charged by notices"),
+        Fact("Overspend", micros_to_text(summary.overspend_micros, currency), "must be 0"),
+        Fact("Conversions", f"{summary.conversions:,}"),
+        Fact("Wins per bid", f"{summary.wins_per_bid:.1%}"),
+        Fact("Latency p99", f"{summary.latency_us.p99 / 1e3:.2f} ms", "seen by the exchange"),
+        Fact("CPU per request", f"{summary.cpu_us_per_request:.0f} us", "bid worker, all in"),
+    )
+
+
+def _parts(
+    store: StoreClient, campaigns: tuple[Campaign, ...], window: Window
+) -> tuple[CampaignPart, ...]:
+    """Returns each campaign's part of the report; none for one without events."""
+    spend = {each.campaign_id: each.values for each in spend_over_time(store, window)}
+    conversions = {each.campaign_id: each.values for each in conversions_over_time(store, window)}
+    totals_by_id = {row.campaign_id: row for row in campaign_totals(store)}
+    nothing = (0,) * window.bucket_count
+    return tuple(
+        CampaignPart(
+            name=campaign.name,
+            goal=goal_text(campaign),
+            budget_micros=campaign.budget.daily_micros,
+            totals=totals_by_id[campaign.campaign_id],
+            spend_micros=spend.get(campaign.campaign_id, nothing),
+            plan_micros=_plan(campaign, window),
+            conversions=conversions.get(campaign.campaign_id, nothing),
+        )
+        for campaign in campaigns
+        if campaign.campaign_id in totals_by_id
+    )
+
+
+def _latency(live: LiveReport) -> Latency:
+    """Returns the exchange's histogram; its last bucket, "more", is open above."""
+    bounds = [float(bound) for bound in live.latency_histogram if bound != "more"]
+    counts = tuple(live.latency_histogram.values())
+    return Latency((0.0, *bounds, 2 * bounds[-1]), counts, is_last_open=True)
 
 
 def goal_text(campaign: Campaign) -> str:
@@ -305,7 +313,7 @@ def _dearest_reservations(store: StoreClient) -> dict[int, int]:
         "SELECT campaign_id, max(amount_micros) AS dearest FROM events FINAL "
         "WHERE kind = 1 GROUP BY campaign_id"
     ).rows
-    return {int(campaign): int(amount) for campaign, amount in rows}  # pyright: ignore
+    return {int(cast("int", campaign)): int(cast("int", amount)) for campaign, amount in rows}
 
 
 def _plan(campaign: Campaign, window: Window) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -14,13 +15,14 @@ from market.deployment import Deployment, read_deployment
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
 
 TICK_MS = 60_000
 """On the wall clock policies tick every minute."""
 
 
 def run_serve(folder: Path, *, workers: int, as_json: bool) -> None:
-    """Runs the engine in ``folder`` (a new run, or one that goes on) until Ctrl-C.
+    """Runs the engine in ``folder`` (a new run, or one that goes on) until Ctrl-C or SIGTERM.
 
     With ``as_json`` the first line is one JSON object with the addresses, printed once everything
     answers.
@@ -31,6 +33,7 @@ def run_serve(folder: Path, *, workers: int, as_json: bool) -> None:
     """
     console = Console(stderr=as_json, highlight=False)
     supervisor = Supervisor(_deployment(folder, workers))
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.status("starting") as status:
             supervisor.start(lambda part: status.update(f"starting {part}"))
@@ -48,7 +51,24 @@ def run_serve(folder: Path, *, workers: int, as_json: bool) -> None:
     except KeyboardInterrupt:
         console.print("stopping")
     finally:
-        supervisor.stop()
+        end(supervisor)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Takes SIGTERM as a Ctrl-C: processes of their own sessions would outlive a plain exit.
+
+    Raises:
+        KeyboardInterrupt: always.
+    """
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def end(supervisor: Supervisor) -> None:
+    """Ends the engine; a second Ctrl-C does not leave half of it running."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    supervisor.stop()
 
 
 def _deployment(folder: Path, workers: int) -> Deployment:

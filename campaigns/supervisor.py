@@ -8,6 +8,7 @@ because bidding without its ledger or controller would only run down the leases.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import signal
@@ -15,27 +16,27 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bidder.caps import create_cap_file
-from ledger.ring import Ring
 from market.control import ControlBlock, Word, WorkerWord
 from market.deployment import Deployment, write_deployment
-from market.errors import NotReady
-from market.events import EVENT_DTYPE
-from market.state import CREDIT_DTYPE
+from market.errors import Corrupt, NotReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import BufferedWriter
+    from pathlib import Path
 
-EVENT_RING_RECORDS = 16_384
-CREDIT_RING_RECORDS = 65_536
-STOP_S_MAX = 2.0
+STOP_S_MAX = 1.9
 """Within this time after a stop every process has left, or is killed."""
 
+WORKER_STOP_S_MAX = 0.5
+"""The workers' part of it: they go first, so that the recorder can take their last events."""
+
+_EXIT_CORRUPT = 2
 _POLL_S = 0.02
 
 
@@ -92,20 +93,23 @@ class Supervisor:
     """
 
     def __init__(self, deployment: Deployment) -> None:
-        """Lays out the run folder: control block, rings, deployment file."""
+        """Lays out the run folder: control block, cap counters, deployment file.
+
+        The recorder makes the rings, because it has to know whether one was lost.
+
+        Raises:
+            NotReady: another engine runs in the folder.
+        """
         self.deployment = deployment
+        deployment.root.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_folder(deployment.root)
         for folder in (
-            deployment.root, deployment.snapshot_folder, deployment.segment_folder,
+            deployment.snapshot_folder, deployment.segment_folder,
             deployment.ring_folder, deployment.store_folder, deployment.asset_folder,
             deployment.log_folder,
         ):  # fmt: skip
             folder.mkdir(parents=True, exist_ok=True)
         self.block = ControlBlock.create(deployment.control_path)
-        for worker in range(deployment.worker_count):
-            _ring(deployment.ring_folder / f"events-{worker}.ring", EVENT_DTYPE, EVENT_RING_RECORDS)
-            _ring(
-                deployment.ring_folder / f"credits-{worker}.ring", CREDIT_DTYPE, CREDIT_RING_RECORDS
-            )
         create_cap_file(deployment.ring_folder / "caps.bin", deployment.worker_count)
         self._deployment_path = write_deployment(deployment)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -118,17 +122,20 @@ class Supervisor:
 
         Raises:
             NotReady: a process left or did not answer in time; the message has its last words.
+            Corrupt: it left because a file of the run is damaged.
         """
         words = self.block.words
+        control_address = socket.AF_INET, (self.deployment.host, self.deployment.control_port)
+        store_address = str(self.deployment.store_socket)
         self._launch("recorder", "ledger.recorder")
         self._launch("store", "ledger.store")
         self._launch("control plane", "campaigns.server")
         said("recorder")
         self._wait("recorder", lambda: words[Word.RECORDER_READY] == 1)
         said("control plane")
-        self._wait("control plane", lambda: _answers(self.deployment.control_port))
+        self._wait("control plane", lambda: _answers(*control_address))
         said("store")
-        self._wait("store", self.deployment.store_socket.exists)
+        self._wait("store", lambda: _answers(socket.AF_UNIX, store_address))
         self._launch("controller", "policies.controller")
         for worker in range(self.deployment.worker_count):
             self._launch_worker(worker)
@@ -142,20 +149,22 @@ class Supervisor:
             self._wait(_worker_name(worker), lambda row=row: row[WorkerWord.IS_READY] == 1)
 
     def watch(self) -> None:
-        """Looks once after every process; a dead worker is started again.
+        """Looks once after every process; a worker that crashed is started again.
 
         Raises:
             NotReady: another process has left.
+            Corrupt: a process has left because a file of the run is damaged.
         """
         for name, process in list(self._processes.items()):
-            if process.poll() is None:
+            code = process.poll()
+            if code is None:
                 continue
-            if name.startswith("worker "):
+            if name.startswith("worker ") and code != _EXIT_CORRUPT:
                 worker = int(name.split()[1])
                 self.block.worker(worker)[WorkerWord.IS_READY] = 0
                 self._launch_worker(worker)
             else:
-                raise NotReady(f"{name} left with code {process.returncode}: {self._tail(name)}")
+                raise self._loss(name, code)
 
     def process_id(self, name: str) -> int:
         """Returns the process id of a part, such as ``recorder`` or ``worker 0``."""
@@ -164,21 +173,30 @@ class Supervisor:
     def stop(self) -> dict[str, int]:
         """Ends every process within STOP_S_MAX seconds; returns exit codes (-9: was killed).
 
-        Workers leave first, so that the recorder can drain their last events.
+        Workers leave first, so that the recorder can take their last events. May be called again.
         """
+        begun = time.monotonic()
+        names = list(self._processes)
+        workers = [name for name in names if name.startswith("worker ")]
+        codes = self._end(workers, begun + WORKER_STOP_S_MAX)
         self.block.words[Word.STOP] = 1
-        deadline = time.monotonic() + STOP_S_MAX
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+        codes |= self._end([name for name in names if name not in workers], begun + STOP_S_MAX)
+        self._lock.close()
+        return codes
+
+    def _end(self, names: list[str], deadline: float) -> dict[str, int]:
+        for name in names:
+            if self._processes[name].poll() is None:
+                self._processes[name].send_signal(signal.SIGTERM)
         codes: dict[str, int] = {}
-        for name, process in self._processes.items():
+        for name in names:
+            process = self._processes[name]
             try:
                 codes[name] = process.wait(timeout=max(deadline - time.monotonic(), 0.01))
             except subprocess.TimeoutExpired:
                 process.kill()
                 codes[name] = process.wait()
-        self._processes.clear()
+            del self._processes[name]
         return codes
 
     def _launch_worker(self, worker: int) -> None:
@@ -201,27 +219,45 @@ class Supervisor:
         while not is_done():
             code = self._processes[name].poll()
             if code is not None:
-                raise NotReady(f"{name} left with code {code} at start: {self._tail(name)}")
+                raise self._loss(name, code)
             if time.monotonic() > deadline:
-                raise NotReady(f"{name} did not answer within {timeout_s:.0f} s: {self._tail(name)}")
+                raise NotReady(
+                    f"{name} did not answer within {timeout_s:.0f} s: {self._tail(name)}"
+                )
             time.sleep(_POLL_S)
+
+    def _loss(self, name: str, code: int) -> NotReady | Corrupt:
+        """Returns what to raise of a process that has left: who, how, and its last words."""
+        if code == _EXIT_CORRUPT:
+            return Corrupt(f"{name} stopped: {self._tail(name)}")
+        how = f"was ended by signal {-code}" if code < 0 else f"left with code {code}"
+        return NotReady(f"{name} {how}: {self._tail(name)}")
 
     def _log_path(self, name: str) -> Path:
         return self.deployment.log_folder / f"{name.replace(' ', '-')}.log"
 
     def _tail(self, name: str) -> str:
         lines = self._log_path(name).read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1].removeprefix(f"{name}: ") if lines else "it said nothing"
+
+
+def lock_folder(folder: Path) -> BufferedWriter:
+    """Returns the open lock of a run folder: while it is open no other engine runs there.
+
+    Raises:
+        NotReady: another engine holds it.
+    """
+    file = (folder / "engine.lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise NotReady(f"run folder '{folder}': another engine runs in it; end it first") from error
+    return file
 
 
 def _worker_name(worker: int) -> str:
     return f"worker {worker}"
-
-
-def _ring(path: Path, dtype: object, capacity: int) -> None:
-    """Creates a ring unless the run already has it: what a crash left in it must be drained."""
-    if not path.exists():
-        Ring.create(path, dtype, capacity)  # pyright: ignore[reportArgumentType]
 
 
 def _free_ports(count: int) -> list[int]:
@@ -235,10 +271,10 @@ def _free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
+def _answers(family: socket.AddressFamily, address: tuple[str, int] | str) -> bool:
+    with socket.socket(family) as probe:
         probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex(address) == 0
 
 
 def _environment() -> dict[str, str]:

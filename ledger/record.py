@@ -81,6 +81,7 @@ class Outcome(enum.Enum):
     DUPLICATE = "duplicate"
     """Said before: not recorded again."""
     TOO_OLD = "too_old"
+    """It would charge a bid so old that nobody remembers whether it was charged."""
     UNKNOWN_BID = "unknown_bid"
     """The bid is not known, and no token tells of it."""
     NOT_READY = "not_ready"
@@ -370,9 +371,7 @@ class Recorder:
         self.ledger.close_worker(worker, until_ms)
         money = CreditKind.BUDGET
         self._staged = [
-            credit
-            for credit in self._staged
-            if credit.worker != worker or credit.kind is not money
+            credit for credit in self._staged if credit.worker != worker or credit.kind is not money
         ]
         due = self._outbox.get(worker, {})
         self._outbox[worker] = {name: due[name] for name in due if name[0] is not money}
@@ -405,7 +404,7 @@ class Recorder:
     ) -> tuple[Outcome, int, int]:
         """Returns outcome, amount and flags of a notice, and counts it where it is ignored."""
         behaviour = self._behaviour(bid.exchange)
-        if notice.at_ms > bid.deadline_ms + CHARGED_MEMORY_MS:
+        if charges and notice.at_ms > bid.deadline_ms + CHARGED_MEMORY_MS:
             behaviour.too_old += 1
             return Outcome.TOO_OLD, 0, 0
         if notice.kind is not EventKind.CONVERSION and seen & 1 << notice.kind:

@@ -6,7 +6,7 @@ It drains the workers' rings about every millisecond, commits in groups (5 ms, 1
 soon as no further notice comes), and answers a notice once its commit is on disk:
 
     GET|POST /n/{kind}/{token}?..   200; 302 for a click; 400 for macros that cannot be read; 403
-                                    forged; 410 too old; 503 while nothing can be committed
+                                    forged; 410 a charge days late; 503 while none can commit
     GET /ledger                     totals as JSON (``ledger.view``)
     GET /live, /ready               200, or 503 while it cannot commit
 
@@ -117,6 +117,7 @@ class RecorderProcess:
         self.core = Recorder(profiles, deployment.worker_count)
         self._control = ControlBlock(deployment.control_path)
         self._words = self._control.words
+        self._words[Word.RECORDER_READY] = 0
         self._now_ms = self._control.clock(wall_ms)
         self.recovery: Recovery = recover(
             deployment.segment_folder, disk, EVENT_LOG, replay=self.core.replay

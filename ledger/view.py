@@ -66,7 +66,7 @@ class ExchangeView(msgspec.Struct, frozen=True):
         late: charging notices that were paid as late wins.
         duplicates_ignored: repeats, since start.
         unknown: notices of bids or budgets that the ledger does not know, since start.
-        too_old: notices that came too long after their bid, since start; not taken.
+        too_old: charging notices that came days after their deadline, since start; not taken.
         malformed: notices whose macros cannot be read, since start; not taken.
         forged: notices whose signature is wrong, since start.
         audits: test renders (macros filled with AUDIT), since start.

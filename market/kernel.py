@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
+from numba.core import config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,8 @@ def _cache_folder() -> Path | None:
 _ROOMS = ("bidder", "creatives", "ledger", "market", "policies", "simulator")
 _folder = _cache_folder()
 if _folder is not None:
-    numba.config.CACHE_DIR = str(_folder)  # pyright: ignore[reportAttributeAccessIssue] no stub
+    # The attribute is made at import from numba's own settings, so no stub knows it.
+    config.CACHE_DIR = str(_folder)  # pyright: ignore[reportAttributeAccessIssue]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -72,3 +74,19 @@ def bare_kernel(function: F) -> F:
         cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath=False, _nrt=False
     )(function)
     return cast("F", compiled)
+
+
+def compiled_for(function: F, *arguments: object) -> F:
+    """Returns a callable of ``function``'s machine code for the types of exactly these arguments.
+
+    A kernel looks at the types of all its arguments at every call, tuples of arrays element by
+    element: some microseconds. This looks once. What is returned checks nothing: a caller must only
+    ever pass arguments of the very same types (dtype, dimensions, contiguity), or it reads foreign
+    memory. The kernel is called once with the arguments, so pass such that it changes nothing.
+    """
+    function(*arguments)
+    overloads = getattr(function, "overloads", None)
+    if overloads is None:  # NUMBA_DISABLE_JIT=1
+        return function
+    signature = tuple(numba.typeof(argument) for argument in arguments)
+    return cast("F", overloads[signature].entry_point)

@@ -14,10 +14,12 @@ RFC 2104 sections 2 and 5.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import NamedTuple
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from market.errors import BadInput, Forbidden
 from market.events import EventKind
@@ -27,6 +29,7 @@ _TOKEN = struct.Struct("<QQIIIIqqqqqHHHBBH2x")
 _TOKEN_CHARS = 112
 TAG_CHARS = 14
 _DIGEST_BYTES = 63
+_BLOCK_BYTES = 128
 # The place of each kind's tag among the characters of the HMAC.
 NOTICE_KINDS: tuple[EventKind, ...] = (
     EventKind.WIN,
@@ -63,6 +66,14 @@ MACROS: dict[EventKind, str] = {
     EventKind.CONVERSION: "",
 }
 """Query of the URL that is sent in a bid, macros unfilled."""
+
+
+class _Hash(Protocol):
+    """What ``hashlib`` returns."""
+
+    def copy(self) -> _Hash: ...
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
 
 
 class Token(NamedTuple):
@@ -134,4 +145,26 @@ def open_notice(key: bytes, kind_name: str, signed: str) -> tuple[EventKind, Tok
 
 
 def _tags(key: bytes, body: bytes) -> str:
-    return urlsafe_b64encode(hmac.digest(key, body, "sha512")[:_DIGEST_BYTES]).decode()
+    """Returns the first 84 base64url characters of HMAC-SHA512(key, body)."""
+    inner, outer = _states(key)
+    first = inner.copy()
+    first.update(body)
+    second = outer.copy()
+    second.update(first.digest())
+    return urlsafe_b64encode(second.digest()[:_DIGEST_BYTES]).decode()
+
+
+@lru_cache(maxsize=16)
+def _states(key: bytes) -> tuple[_Hash, _Hash]:
+    """Returns SHA-512 after the inner and the outer padded key: computed once per key.
+
+    Source: RFC 2104 section 4 ("the intermediate results of the compression function on the
+    B-byte blocks can be precomputed"); it halves the time of a signature.
+    """
+    padded = (hashlib.sha512(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(
+        _BLOCK_BYTES, b"\0"
+    )
+    return (
+        hashlib.sha512(bytes(byte ^ 0x36 for byte in padded)),
+        hashlib.sha512(bytes(byte ^ 0x5C for byte in padded)),
+    )

@@ -141,6 +141,9 @@ DEAL_DTYPE = np.dtype(
         # slice of the code pool: seats that may bid on this deal; empty = all
         ("seat_first", np.int32),
         ("seat_count", np.int32),
+        # slice of the code pool: advertiser domains that may bid on this deal; empty = all
+        ("domain_first", np.int32),
+        ("domain_count", np.int32),
     ],
     align=True,
 )

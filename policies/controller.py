@@ -10,6 +10,7 @@ looks for changed intent ten times a second and ticks every ``tick_ms``.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import signal
 import sys
@@ -21,7 +22,7 @@ import msgspec
 
 from bidder.recommendation.network import read_artefact
 from ledger.view import LedgerView
-from market.control import ControlBlock, Word, WorkerWord, WORKERS_MAX
+from market.control import WORKERS_MAX, ControlBlock, Word, WorkerWord
 from market.deployment import Deployment, read_deployment
 from market.errors import Corrupt, LodestoneError, NotReady
 from market.intent import Intent, intent_version, read_intent
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 INTENT_POLL_S = 0.1
 STEP_POLL_S = 0.001
 SNAPSHOTS_KEPT = 3
+VIEW_S_MAX = 0.8
+"""A recorder that answers no sooner must not hold up a pause, which acts within a second."""
 
 
 class Controller:
@@ -87,6 +90,10 @@ class Controller:
         self._forget_old_snapshots()
         return True
 
+    def close(self) -> None:
+        """Closes the journal."""
+        self._journal.close()
+
     @property
     def is_stopping(self) -> bool:
         """Whether the supervisor asked every process to leave."""
@@ -120,12 +127,14 @@ def fetch_view(deployment: Deployment) -> LedgerView:
     Raises:
         NotReady: the recorder does not answer.
     """
-    connection = http.client.HTTPConnection(deployment.host, deployment.notice_port, timeout=5)
+    connection = http.client.HTTPConnection(
+        deployment.host, deployment.notice_port, timeout=VIEW_S_MAX
+    )
     try:
         connection.request("GET", "/ledger")
         response = connection.getresponse()
         body = response.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise NotReady(f"recorder at port {deployment.notice_port}: {error}") from error
     finally:
         connection.close()
@@ -146,7 +155,7 @@ def _last_snapshot(deployment: Deployment) -> tuple[int, dict[int, int]]:
         try:
             snapshot = read_snapshot(path)
         except Corrupt as error:
-            print(error, file=sys.stderr)  # noqa: T201 - one line for the operator
+            _say(error)
             continue
         items = snapshot.arrays.line_items
         return newest, {
@@ -155,18 +164,30 @@ def _last_snapshot(deployment: Deployment) -> tuple[int, dict[int, int]]:
     return newest, {}
 
 
+def _say(error: Exception) -> None:
+    """Tells the operator in one line."""
+    sys.stderr.write(f"controller: {error}\n")
+    sys.stderr.flush()
+
+
 def main(deployment_path: str) -> int:
     """Runs the controller until SIGTERM, SIGINT or the stop word; returns the exit code."""
     try:
         deployment = read_deployment(Path(deployment_path))
         controller = Controller(deployment, lambda: time.time_ns() // 1_000_000)
-    except Corrupt as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 2
+        with contextlib.closing(controller):
+            _run(controller, STEP_POLL_S if deployment.is_episode else INTENT_POLL_S)
+    except (LodestoneError, OSError) as error:
+        _say(error)
+        return 2 if isinstance(error, Corrupt) else 1
+    return 0
+
+
+def _run(controller: Controller, pause_s: float) -> None:
+    """Does what is due until told to leave; a ledger that is away is told once."""
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.append(1))
-    pause_s = STEP_POLL_S if deployment.is_episode else INTENT_POLL_S
+        signal.signal(number, lambda number, _: stopped.append(number))
     last_failure = ""
     while not stopped and not controller.is_stopping:
         try:
@@ -177,13 +198,9 @@ def main(deployment_path: str) -> int:
             is_busy = False
             if str(error) != last_failure:
                 last_failure = str(error)
-                print(error, file=sys.stderr, flush=True)  # noqa: T201
-        except LodestoneError as error:
-            print(error, file=sys.stderr)  # noqa: T201
-            return 2
+                _say(error)
         if not is_busy:
             time.sleep(pause_s)
-    return 0
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from market.snapshot import Snapshot
 
 LAG_MS = 3_600_000
-"""Conversions of the last hour are still under way; see ``Progress.expected_conversions_lagged``."""
+"""Conversions of the last hour are under way; see ``Progress.expected_conversions_lagged``."""
 
 COLD_EXPECTED_CLICKS = 30.0
 """A creative stays in cold start until the model expected this many clicks of it."""
@@ -44,6 +44,7 @@ LIFT_PRIOR = 4.0
 class Counts(NamedTuple):
     """A campaign's counters, summed over its line items."""
 
+    spend_micros: int
     impressions: int
     clicks: int
     conversions: int
@@ -74,16 +75,20 @@ class Acted(NamedTuple):
 class _CampaignState(NamedTuple):
     """What is kept of a campaign between ticks.
 
-    ``base`` are the counts when the plan began; ``history`` holds (time, expected conversions) of
-    the ticks since, for the lag.
+    ``base`` and ``base_lagged`` are the counts, and the expected conversions an hour earlier, when
+    the plan began; ``base_budget_micros`` is what its budget had spent before. ``history`` holds
+    (time, expected conversions) of the last ticks, for the lag.
     """
 
     policy: str
     plan: Plan
     policy_state: Any
+    budget_id: int
     base: Counts
+    base_lagged: float
+    base_budget_micros: int
     history: tuple[tuple[int, float], ...]
-    setting: Setting
+    setting: Setting | None
 
 
 class ControlLoop:
@@ -152,7 +157,7 @@ class ControlLoop:
         return Acted(snapshot, records)
 
     def _tick_after(self, now_ms: int) -> int:
-        """Returns the next multiple of ``tick_ms`` after ``now_ms``, counted from the first tick."""
+        """Returns the next multiple of ``tick_ms`` after ``now_ms``, from the first tick on."""
         if self._next_tick_ms == 0:
             return now_ms + self._tick_ms
         late_ms = now_ms - self._next_tick_ms
@@ -190,50 +195,78 @@ class ControlLoop:
             for budget in view.budgets
         }
         counts = _counts_by_campaign(intent, view)
+        values = _conversion_values(intent, view)
         records: list[TickRecord] = []
         for campaign in intent.campaigns:
-            if not is_due and campaign.campaign_id in self._campaigns:
+            campaign_id = campaign.campaign_id
+            if not is_due and campaign_id in self._campaigns:
                 continue
             budget = _binding_budget(campaign, spent, now_ms)
-            plan = plan_of(campaign, budget, now_ms, self._tick_ms)
-            records.append(
-                self._step(campaign, plan, spent.get(budget.budget_id, 0), counts, now_ms)
-            )
+            plan = plan_of(campaign, budget, now_ms, self._tick_ms, values.get(campaign_id))
+            begun = self._begun(campaign, plan, budget, spent, counts[campaign_id], now_ms)
+            records.append(self._step(campaign, begun, spent, budget, counts[campaign_id], now_ms))
         return tuple(records)
 
-    def _step(
-        self, campaign: Campaign, plan: Plan, spend_micros: int, counts: dict[int, Counts],
-        now_ms: int,
-    ) -> TickRecord:  # fmt: skip
-        policy = policy_named(campaign.policy)
-        now_counts = counts[campaign.campaign_id]
+    def _begun(
+        self, campaign: Campaign, plan: Plan, budget: BudgetRow, spent: dict[int, int],
+        counts: Counts, now_ms: int,
+    ) -> _CampaignState:  # fmt: skip
+        """Returns the campaign's state with ``plan`` in it: the kept one, or a new beginning.
+
+        A new day, budget or target is a new plan, but the policy keeps what it has learned of the
+        market unless the policy itself was changed.
+        """
         kept = self._campaigns.get(campaign.campaign_id)
-        # A new day, budget or target is a new plan, but the policy keeps what it has learned of
-        # the market unless the policy itself was changed.
-        if kept is None or kept.policy != campaign.policy:
-            state, base, history = policy.start(plan), now_counts, ()
-        elif kept.plan.start_at_ms != plan.start_at_ms:
-            state, base, history = kept.policy_state, now_counts, ()
+        if kept is not None and kept.policy == campaign.policy:
+            if (kept.plan.start_at_ms, kept.budget_id) == (plan.start_at_ms, budget.budget_id):
+                return kept._replace(plan=_rest(plan, kept.base_budget_micros))
+            state, history = kept.policy_state, kept.history
         else:
-            state, base, history = kept.policy_state, kept.base, kept.history
-        expected = now_counts.expected_conversions - base.expected_conversions
-        lagged = max((e for at, e in history if at <= now_ms - LAG_MS), default=0.0)
+            state, history = policy_named(campaign.policy).start(plan), ()
+        # A budget that began before its plan did has spent on earlier plans.
+        is_whole = bool(budget.is_daily) or campaign.flight.start_at_ms is not None
+        before_micros = 0 if is_whole else spent.get(budget.budget_id, 0)
+        return _CampaignState(
+            policy=campaign.policy,
+            plan=_rest(plan, before_micros),
+            policy_state=state,
+            budget_id=budget.budget_id,
+            base=counts,
+            base_lagged=_lagged(
+                history, now_ms, history[0][1] if history else counts.expected_conversions
+            ),
+            base_budget_micros=before_micros,
+            history=history,
+            setting=None,
+        )
+
+    def _step(
+        self, campaign: Campaign, begun: _CampaignState, spent: dict[int, int], budget: BudgetRow,
+        counts: Counts, now_ms: int,
+    ) -> TickRecord:  # fmt: skip
+        """Steps one campaign's policy and keeps its state; returns what was set and why."""
+        base, plan = begun.base, begun.plan
+        expected = counts.expected_conversions
+        lagged = _lagged(begun.history, now_ms, begun.base_lagged)
         progress = Progress(
             now_ms=now_ms,
-            spend_micros=spend_micros,
-            impressions=now_counts.impressions - base.impressions,
-            clicks=now_counts.clicks - base.clicks,
-            conversions=now_counts.conversions - base.conversions,
-            expected_conversions=expected,
-            expected_conversions_lagged=lagged,
+            budget_spend_micros=spent.get(budget.budget_id, 0) - begun.base_budget_micros,
+            spend_micros=counts.spend_micros - base.spend_micros,
+            impressions=counts.impressions - base.impressions,
+            clicks=counts.clicks - base.clicks,
+            conversions=counts.conversions - base.conversions,
+            expected_conversions=expected - base.expected_conversions,
+            expected_conversions_lagged=lagged - begun.base_lagged,
         )
-        state, setting = policy.step(state, plan, progress)
-        self._campaigns[campaign.campaign_id] = _CampaignState(
-            campaign.policy, plan, state, base, (*history, (now_ms, expected)), setting
-        )
+        policy = policy_named(campaign.policy)
+        state, setting = policy.step(begun.policy_state, plan, progress)
+        self._campaigns[campaign.campaign_id] = begun._replace(
+            policy_state=state, history=_remembered(begun.history, now_ms, expected),
+            setting=setting,
+        )  # fmt: skip
         return TickRecord(
             now_ms, campaign.campaign_id, campaign.policy, setting.pacing_lambda, setting.ratio_mu,
-            spend_micros, plan.budget_micros, setting.reason,
+            progress.budget_spend_micros, plan.budget_micros, setting.reason,
         )  # fmt: skip
 
     def _write_live(self, intent: Intent, live: LiveArrays) -> None:
@@ -250,7 +283,7 @@ class ControlLoop:
                 if row is None:
                     continue
                 seen.add(row)
-                if kept is not None:
+                if kept is not None and kept.setting is not None:
                     live.pacing_lambda[row] = kept.setting.pacing_lambda
                     live.ratio_mu[row] = kept.setting.ratio_mu
                     live.shading_factor[row] = kept.setting.shading_factor
@@ -259,11 +292,17 @@ class ControlLoop:
             live.is_active[row] = 0
 
 
-def plan_of(campaign: Campaign, budget: BudgetRow, now_ms: int, tick_ms: int) -> Plan:
+def plan_of(
+    campaign: Campaign,
+    budget: BudgetRow,
+    now_ms: int,
+    tick_ms: int,
+    observed_value_micros: int | None = None,
+) -> Plan:
     """Returns the span and money that a policy has to plan with.
 
     A daily budget is to last its calendar day (from the flight's start if that is today); a
-    lifetime budget its flight, or the current day if the flight has no end.
+    lifetime budget its flight, or the current day (UTC) if the flight has no end.
     """
     start, end = budget.start_at_ms, budget.end_at_ms
     flight = campaign.flight
@@ -276,12 +315,30 @@ def plan_of(campaign: Campaign, budget: BudgetRow, now_ms: int, tick_ms: int) ->
         end = min(end, flight.end_at_ms)
     return Plan(
         budget_micros=budget.limit_micros,
-        conversion_micros=conversion_micros(campaign, None),
+        conversion_micros=conversion_micros(campaign, observed_value_micros),
         has_target=campaign.goal.kind is not GoalKind.MAX_CONVERSIONS,
         start_at_ms=start,
         end_at_ms=max(end, start + tick_ms),
         tick_ms=tick_ms,
     )
+
+
+def _rest(plan: Plan, before_micros: int) -> Plan:
+    """Returns ``plan`` with the money that earlier plans have left of its budget."""
+    return plan._replace(budget_micros=max(plan.budget_micros - before_micros, 1))
+
+
+def _lagged(history: tuple[tuple[int, float], ...], now_ms: int, default: float) -> float:
+    """Returns the expected conversions of an hour ago, ``default`` if nothing is that old."""
+    return max((e for at_ms, e in history if at_ms <= now_ms - LAG_MS), default=default)
+
+
+def _remembered(
+    history: tuple[tuple[int, float], ...], now_ms: int, expected: float
+) -> tuple[tuple[int, float], ...]:
+    """Returns ``history`` with this tick, without what no later tick can ask for."""
+    old = sum(at_ms <= now_ms - LAG_MS for at_ms, _ in history)
+    return (*history[max(old - 1, 0) :], (now_ms, expected))
 
 
 def _binding_budget(campaign: Campaign, spent: dict[int, int], now_ms: int) -> BudgetRow:
@@ -302,6 +359,7 @@ def _counts_by_campaign(intent: Intent, view: LedgerView) -> dict[int, Counts]:
             if item.line_item_id in by_line_item
         ]
         found[campaign.campaign_id] = Counts(
+            spend_micros=sum(c.spend_micros for c in counters),
             impressions=sum(c.impressions for c in counters),
             clicks=sum(c.clicks for c in counters),
             conversions=sum(c.conversions for c in counters),

@@ -63,7 +63,7 @@ def _scenario():
 
 def _bodies():
     def creatives(category, sizes, headlines=("written", "priced")):
-        made = [
+        return [
             {
                 "name": f"{category} {w}x{h} {headline}", "width": w, "height": h,
                 "adm": '<a href="{{CLICK_URL}}">x</a><img src="{{IMPRESSION_URL}}">',
@@ -73,7 +73,6 @@ def _bodies():
             for w, h in sizes
             for headline in headlines
         ]  # fmt: skip
-        return made
 
     def body(name, goal, daily, line_items, policy="pid", **more):
         return {
@@ -202,9 +201,7 @@ def _rehearse(live):
         scenario, register(live.intent.campaigns, 1_200_000), seed=SEED, user_salt=live.salt
     )
     episode = run_episode(exchange, agent)
-    events = np.concatenate(
-        [read_events(body, 2) for kind, body in log.frames if kind == RECORDS]
-    )
+    events = np.concatenate([read_events(body, 2) for kind, body in log.frames if kind == RECORDS])
     is_decision = np.isin(events["kind"], [EventKind.BID, EventKind.NO_BID])
     return events[is_decision], events[~is_decision], agent, episode
 

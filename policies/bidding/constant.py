@@ -25,7 +25,7 @@ def start(plan: Plan) -> State:  # noqa: ARG001 - same signature in every policy
 
 def step(state: State, plan: Plan, progress: Progress) -> tuple[State, Setting]:
     """Returns the constant multiplier, whatever happened."""
-    left = max(plan.budget_micros - progress.spend_micros, 0) / plan.budget_micros
+    left = max(plan.budget_micros - progress.budget_spend_micros, 0) / plan.budget_micros
     return state, multiplier_setting(
         ALPHA, f"accelerated delivery: bids the full value while budget is left ({left:.0%})"
     )

@@ -14,7 +14,7 @@ class Plan(NamedTuple):
     """What the campaign wants on this budget day; money in account micros.
 
     Attributes:
-        budget_micros: what may be spent until the end (the tightest budget in force).
+        budget_micros: what may be spent from start to end (the tightest budget in force), > 0.
         conversion_micros: T of the bid formula (what a conversion may cost or is worth).
         has_target: True if spend / (conversions x T) must not exceed 1 (target CPA or ROAS).
         start_at_ms, end_at_ms: the span over which the budget is to last.
@@ -30,18 +30,24 @@ class Plan(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What the ledger says of the campaign since ``plan.start_at_ms``.
+    """What the ledger says of the campaign.
+
+    ``budget_spend_micros`` counts from ``plan.start_at_ms``. All others count from the first tick
+    that saw the plan, so that money and results are of the same time whatever went before (a
+    restart may come in the middle of a day).
 
     Attributes:
         now_ms: of the tick.
+        budget_spend_micros: spent of ``plan.budget_micros``; settled, late wins included.
         spend_micros: settled, late wins included.
         impressions, clicks, conversions: counted events.
         expected_conversions: sum of pctr x pcvr over impressions: the model's own forecast, which
             does not wait for conversions that are still under way.
-        expected_conversions_lagged: the same one hour ago, to be held against ``conversions``.
+        expected_conversions_lagged: the same one hour earlier, to be held against ``conversions``.
     """
 
     now_ms: int
+    budget_spend_micros: int
     spend_micros: int
     impressions: int
     clicks: int
@@ -78,6 +84,4 @@ class BidPolicy(Protocol):
 
 def multiplier_setting(alpha: float, reason: str) -> Setting:
     """Returns the setting that bids ``alpha`` times the value: lambda = 1 / alpha, mu = 0."""
-    return Setting(
-        pacing_lambda=1.0 / alpha, ratio_mu=0.0, shading_factor=1.0, reason=reason
-    )
+    return Setting(pacing_lambda=1.0 / alpha, ratio_mu=0.0, shading_factor=1.0, reason=reason)

@@ -9,7 +9,6 @@ import pytest
 
 from ledger.event_log import EVENT_LOG
 from ledger.frame import CONTROL, RECORDS
-from ledger.log import MemoryLog
 from ledger.record import Answer, Outcome, Recorder
 from ledger.reservation import CHARGED_MEMORY_MS, RELEASED_MEMORY_MS
 from ledger.segment import Frame, SegmentWriter, recover
@@ -353,12 +352,12 @@ def test_a_win_whose_bid_was_lost_with_the_power_is_charged_on_time(core, log):
     assert fingerprint(rebuilt(core, log)) == fingerprint(core)
 
 
-def test_a_notice_that_comes_months_late_is_not_taken(core):
+def test_a_charging_notice_that_comes_days_late_is_not_taken_but_a_conversion_is(core):
     bid(core, deadline_ms=50)
     now = 50 + CHARGED_MEMORY_MS
-    assert take(core, CLICK, at_ms=now + 1) == Answer(Outcome.TOO_OLD, waits=False)
-    assert take(core, BILLING, at_ms=now + 1, price=1).outcome is Outcome.TOO_OLD
-    assert exchange(core).too_old == 2
+    assert take(core, BILLING, at_ms=now + 1, price=1) == Answer(Outcome.TOO_OLD, waits=False)
+    assert said(core, CONVERSION, at_ms=now * 9, order_id="A") is Outcome.RECORDED
+    assert exchange(core).too_old == 1
     assert said(core, BILLING, at_ms=now, price=1) is Outcome.LATE
 
 
@@ -554,12 +553,3 @@ def test_landing_pages_stay_known_after_their_creative_left_the_snapshot():
     core.take_snapshot(snapshot_of({1: 1_000}, creatives={71: "https://b.example"}))
     assert core.landing_url(70) == "https://shop.example/page"
     assert core.landing_url(71) == "https://b.example"
-
-
-def test_a_memory_log_keeps_frames_only_where_asked():
-    kept, dropped = MemoryLog(is_kept=True), MemoryLog()
-    for log in (kept, dropped):
-        assert (log.append(CONTROL, b"a"), log.append(CONTROL, b"b")) == (1, 2)
-        assert log.commit() == 2
-    assert kept.frames == [(CONTROL, b"a"), (CONTROL, b"b")]
-    assert dropped.frames == []

@@ -29,6 +29,8 @@ from market.money import MICROS, PRICE_CPM_MICROS_MAX
 from tests.reference import chance as reference
 from tests.reference import money
 
+pytestmark = pytest.mark.plain
+
 WORDS = st.integers(0, 2**64 - 1)
 SEEDS = st.integers(0, 2**63 - 1)
 ACTORS = st.integers(0, 2**62 - 1)

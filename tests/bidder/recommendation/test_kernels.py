@@ -16,6 +16,8 @@ from market.events import FEATURE_COUNT
 from market.features import AD_BUCKETS, AD_ROWS, CONTEXT_BUCKETS, CONTEXT_ROWS
 from tests.reference import recommendation as reference
 
+pytestmark = pytest.mark.plain
+
 
 def context_rows(buckets):
     return [field * CONTEXT_BUCKETS + bucket for field, bucket in enumerate(buckets)]

@@ -11,6 +11,8 @@ from market.auction import Rule, clear, kernels
 from market.money import PRICE_CPM_MICROS_MAX
 from tests.reference import auction as reference
 
+pytestmark = pytest.mark.plain
+
 TWINS = {
     Rule.FIRST_PRICE: reference.first_price,
     Rule.SECOND_PRICE: reference.second_price,

@@ -1,0 +1,62 @@
+"""A bid service of the shipped catalogue, funded, with its events in a list."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bidder.candidates import Compilation, allocate_rows, compile_snapshot
+from bidder.catalogue import read_catalogue
+from bidder.decide import Decider
+from bidder.edge import Edge
+from bidder.recommendation.network import read_artefact
+from bidder.service import BidService
+from market.control import new_live_arrays
+from market.state import CREDIT_DTYPE, CreditKind
+
+NOW_MS = 1_700_000_000_000
+KEY = bytes(range(32))
+BASE_URL = "https://bid.example"
+RATES = {"USD": 1_000_000, "EUR": 1_080_000, "GBP": 1_270_000}
+
+
+class Sink:
+    """Where events go; ``room`` is how many more it takes."""
+
+    def __init__(self, room=10**6):
+        self.room = room
+        self.events = []
+
+    def free_count(self):
+        return self.room
+
+    def push(self, records):
+        if records.size > self.room:
+            return False
+        self.room -= records.size
+        self.events += [record.copy() for record in records]
+        return True
+
+
+def catalogue_snapshot(campaigns=None, *, version=1, now_ms=NOW_MS):
+    campaigns = campaigns or read_catalogue()
+    return compile_snapshot(
+        campaigns, read_artefact(),
+        Compilation(
+            version=version, policy_version=1, intent_version=1, now_ms=now_ms, seed=1,
+            rates_micros=RATES, default_seat="lodestone", rows=allocate_rows({}, campaigns),
+        ),
+    )  # fmt: skip
+
+
+def funds_of(snapshot, amount=10**12):
+    budgets = snapshot.arrays.budgets["budget_id"]
+    return np.array([(budget, amount, CreditKind.BUDGET) for budget in budgets], CREDIT_DTYPE)
+
+
+def service_of(campaigns=None, *, sink=None, funds=10**12, worker=0):
+    snapshot = catalogue_snapshot(campaigns)
+    live = new_live_arrays()
+    live.is_active[:] = 1
+    decider = Decider(snapshot, live, worker=worker)
+    decider.credit(funds_of(snapshot, funds), NOW_MS)
+    return BidService(decider, Edge(b"salt"), sink or Sink(), BASE_URL, KEY)
