@@ -102,9 +102,9 @@ def response(
     from simulator.logs import response_log
     from simulator.scenario import load
 
-    command = f"lodestone train response --seed {seed} --impressions {impressions}"
-    if scenario != "demo":
-        command += f" --scenario {scenario}"
+    command = (
+        f"lodestone train response --scenario {scenario} --impressions {impressions} --seed {seed}"
+    )
     scores = train_and_write(
         response_log(load(scenario), seed, impressions),
         out,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 import statistics
@@ -60,7 +61,12 @@ _SIZES = ((300, 250), (320, 50), (728, 90))
 def run(rounds: int) -> dict[str, object]:
     """Returns medians over rounds in which both servers take turns."""
     bodies = _bodies()
+    # Servers on one core, load on the other: nobody is moved about, both servers are treated alike.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[-1]})
     with tempfile.TemporaryDirectory() as folder, _worker(Path(folder)) as worker, _echo() as echo:
+        for pid in (worker.pid, echo[0]):
+            pin(pid, cores[0])
         ours: list[Load] = []
         theirs: list[Load] = []
         for n in range(rounds + 1):
@@ -95,6 +101,12 @@ def run(rounds: int) -> dict[str, object]:
     }
 
 
+def pin(pid: int, core: int) -> None:
+    """Keeps every thread of a process on one core."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {core})
+
+
 def echo_load(echo: tuple[int, int], bodies: list[bytes]) -> Load:
     pid, port = echo
     return uvloop.run(drive(pid, port, "/echo", bodies, CONNECTIONS))
@@ -104,7 +116,7 @@ class _Worker:
     """A running bid worker, with the bench in the place of its recorder."""
 
     def __init__(self, process: subprocess.Popen[bytes], deployment: Deployment) -> None:
-        self._pid = process.pid
+        self.pid = process.pid
         self._port = deployment.bid_port
         self._ring = Ring(deployment.ring_folder / "events-0.ring", EVENT_DTYPE)
 
@@ -113,7 +125,7 @@ class _Worker:
 
     async def _load(self, bodies: list[bytes]) -> Load:
         drain = asyncio.create_task(self._drain())
-        load = await drive(self._pid, self._port, "/bid/twin", bodies, CONNECTIONS)
+        load = await drive(self.pid, self._port, "/bid/twin", bodies, CONNECTIONS)
         drain.cancel()
         return load
 

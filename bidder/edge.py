@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from array import array
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -84,6 +85,8 @@ _FAMILIES = {
 }
 _USD = CURRENCY_NUMBERS["USD"]
 _CODE_BOOK_MAX = 500_000
+_USERS_MAX = 65_536
+"""Users whose pseudonym is remembered: they come back within the minute."""
 _MULTIPLIER_MAX = 1_000
 _NO_KNOWN_PROTOCOL = 1
 _TAXONOMIES_KNOWN = (None, 1)
@@ -155,8 +158,8 @@ class Edge:
 
     def __init__(self, user_salt: bytes) -> None:
         """Takes the salt of user pseudonyms (``Deployment.user_salt_hex``)."""
-        self._salt = user_salt
         self._codes = _CodeBook()
+        self._user_keys = lru_cache(_USERS_MAX)(partial(user_key, user_salt))
         self._windows: dict[tuple[str, int], int] = {}
 
     def read(self, request: BidRequest, profile: ExchangeProfile, arrival_ms: int) -> Offer:
@@ -171,7 +174,7 @@ class Edge:
         list_first, list_count = self._lists(request, pool, may_know=permission.may_know_user)
         currencies = _currencies(request)
         shared = _Shared(
-            profile, arrival_ms, user_key(self._salt, user_id) if user_id else 0,
+            profile, arrival_ms, self._user_keys(user_id) if user_id else 0,
             dimensions, list_first, list_count, currencies, request.at or 2, int(request.test == 1),
         )  # fmt: skip
         packed = bytearray()
@@ -312,9 +315,11 @@ class Edge:
         for values in (
             request.wseat, request.bseat, request.acat, request.bcat, request.badv, request.bapp,
         ):  # fmt: skip
+            start = len(pool)
             if values:
                 self._add(pool, values)
-            end_list()
+            first.append(start)
+            count.append(len(pool) - start)
         assert len(first) == CODE_LIST_COUNT
         return first, count
 

@@ -1,4 +1,4 @@
-"""The snapshot of campaigns: rows that stay, tables that are read-only, and T of the bid formula."""
+"""The snapshot of campaigns: rows that stay, read-only tables, and T of the bid formula."""
 
 from __future__ import annotations
 
