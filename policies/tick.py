@@ -41,6 +41,9 @@ LIFT_PRIOR = 4.0
 """Shape and rate of the lift's prior: as if 4 clicks had been seen of 4 expected."""
 
 
+_NEVER_MS = 2**62
+
+
 class Counts(NamedTuple):
     """A campaign's counters, summed over its line items."""
 
@@ -122,6 +125,7 @@ class ControlLoop:
         self._campaigns: dict[int, _CampaignState] = {}
         self._intent_version = -1
         self._next_tick_ms = 0
+        self._day_ends_at_ms = _NEVER_MS
         self.snapshot_version = snapshot_version
         self.policy_version = 0
 
@@ -144,7 +148,9 @@ class ControlLoop:
         """
         is_changed = intent.version != self._intent_version
         is_due = now_ms >= self._next_tick_ms
-        if not is_changed and not is_due:
+        # A new budget day needs its budgets in a snapshot at once, whenever the next tick is.
+        is_new_day = now_ms >= self._day_ends_at_ms
+        if not is_changed and not is_due and not is_new_day:
             return None
         self._write_live(intent, live)
         view = read_view()
@@ -152,6 +158,8 @@ class ControlLoop:
         if is_due:
             self._next_tick_ms = self._tick_after(now_ms)
         snapshot = self._snapshot(intent, view, now_ms)
+        budgets = snapshot.arrays.budgets
+        self._day_ends_at_ms = int(budgets["end_at_ms"].min()) if budgets.size else _NEVER_MS
         self._write_live(intent, live)
         self._intent_version = intent.version
         return Acted(snapshot, records)

@@ -199,6 +199,21 @@ def test_a_new_day_is_a_new_plan_but_keeps_what_was_learned(loop, monkeypatch):
     assert progress.expected_conversions == progress.expected_conversions_lagged == 0.0
 
 
+def test_a_new_budget_day_is_published_at_midnight_whenever_the_next_tick_is(loop):
+    one = campaign()
+    midnight = MIDNIGHT_MS + DAY_MS
+    late = midnight - TICK_MS // 2
+    yesterday = loop.act(intent(one), late).snapshot.arrays.budgets
+    assert loop.act(intent(one), midnight - 1) is None
+    acted = loop.act(intent(one), midnight)
+    assert acted is not None
+    assert acted.records == (), "no policy steps before its tick"
+    today = acted.snapshot.arrays.budgets
+    assert today["start_at_ms"].min() == midnight
+    assert not set(today["budget_id"].tolist()) & set(yesterday["budget_id"].tolist())
+    assert loop.act(intent(one), midnight + 1) is None
+
+
 def test_conversions_of_yesterday_are_held_against_what_yesterday_expected(loop, monkeypatch):
     """As expected all along: 10 in each half hour, and each comes an hour later."""
     seen = progress_of(monkeypatch)
