@@ -28,7 +28,7 @@ from market.chance import code_of, pair_code
 from market.control import LINE_ITEM_ROWS_MAX
 from market.errors import BadInput
 from market.features import ad_features
-from market.money import MICROS, currency_number
+from market.money import BUDGET_MICROS_MAX, MICROS, currency_number
 from market.opportunity import DIMENSION_COUNT, Dimension
 from market.snapshot import (
     BUDGET_DTYPE,
@@ -287,7 +287,7 @@ def conversion_micros(campaign: Campaign, observed_value_micros: int | None) -> 
         return goal.value_per_conversion_micros
     assert goal.target_roas is not None
     value = observed_value_micros or goal.value_per_conversion_micros
-    return int(value / goal.target_roas)
+    return int(min(value / goal.target_roas, BUDGET_MICROS_MAX))
 
 
 def _creative_text(campaign: Campaign, creative: Creative, asset_base_url: str) -> CreativeText:

@@ -210,7 +210,13 @@ def _stay(supervisor: Supervisor, console: Console) -> None:
     """Leaves the engine running until Ctrl-C."""
     endpoints = endpoints_of(supervisor.deployment)
     key = supervisor.deployment.api_key_path.read_text().strip()
-    console.print(f"\nconsole: {endpoints.console_url}#key={key}\nCtrl-C ends it")
+    console.print(f"\nconsole: {endpoints.console_url}#key={key}", soft_wrap=True)
+    console.print(
+        "The simulated day is over and its clock stands still: edits wait for a step that no "
+        f"longer comes.\nTo go on in real time: Ctrl-C, then lodestone serve --folder "
+        f"{supervisor.deployment.folder}",
+        soft_wrap=True,
+    )
     try:
         while True:
             supervisor.watch()

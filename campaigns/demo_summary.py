@@ -185,6 +185,12 @@ def _disagreements(
         ("notices refused", sum(live.notices_refused.values()), "must be", 0),
         ("answers that break OpenRTB", sum(live.errors.values()), "must be", 0),
         ("bids beyond a lease", view.unfunded_bids, "must be", 0),
+        (
+            "overspend_micros",
+            sum(max(row.spend_micros - row.budget_micros, 0) for row in rows),
+            "must be",
+            0,
+        ),
     )
     return tuple(f"{a} {first}, {b} {second}" for a, first, b, second in pairs if first != second)
 

@@ -75,5 +75,8 @@ def _deployment(folder: Path, workers: int) -> Deployment:
     """An earlier run in the folder goes on with its ports and secrets: notices must stay valid."""
     path = folder / "deployment.json"
     if path.exists():
-        return msgspec.structs.replace(read_deployment(path), worker_count=workers)
+        # A demo's run goes on by the wall clock: no exchange drives its episode any more.
+        return msgspec.structs.replace(
+            read_deployment(path), worker_count=workers, is_episode=False, tick_ms=TICK_MS
+        )
     return new_deployment(folder, worker_count=workers, tick_ms=TICK_MS)

@@ -270,8 +270,9 @@ class Recorder:
         bid = reservation_of(event)
         charges = notice.kind is self.charging.kind(bid.exchange, bid.format)
         moves = charges or notice.kind is EventKind.LOSS
-        if moves and key in self._moving:
-            # Two notices of one bid that move its money: the second must see what the first did.
+        if moves and (key in self._moving or (slot is None and self._moving)):
+            # Two notices of one bid that move its money: the second must see what the first did. A
+            # bid that only its token tells of spends what leases keep frozen, as others like it do.
             try:
                 self.commit()
             except NotReady:

@@ -326,8 +326,8 @@ def _goal_problems(goal: Goal) -> list[Problem]:
                     f"must be > 0 and at most {BUDGET_MICROS_MAX} micros",
                 )
             )  # fmt: skip
-    if roas is not None and not 0.0 < roas <= 1000.0:
-        found.append(Problem("/goal/target_roas", repr(roas), "must be > 0 and at most 1000"))
+    if roas is not None and not 0.001 <= roas <= 1000.0:
+        found.append(Problem("/goal/target_roas", repr(roas), "must be 0.001-1000"))
     return found
 
 
@@ -429,7 +429,12 @@ def _creative_problems(creative: Creative, at: str) -> list[Problem]:
         all(1 <= attribute <= 63 for attribute in creative.attributes), "attributes",
         creative.attributes, "must be AdCOM creative attributes, 1-63",
     )  # fmt: skip
-    rule(0 <= creative.protocol <= 63, "protocol", creative.protocol, "must be 0-63")
+    # A player that lists its protocols must be able to tell whether it can play this.
+    protocol_min = 1 if needs_duration else 0
+    rule(
+        protocol_min <= creative.protocol <= 63, "protocol", creative.protocol,
+        f"must be {protocol_min}-63",
+    )  # fmt: skip
     sha256 = creative.asset_sha256
     rule(
         sha256 == "" or bool(_SHA256.fullmatch(sha256)), "asset_sha256", sha256,

@@ -8,7 +8,7 @@ function that turns the first into the second. Floats exist only at the OpenRTB 
 from __future__ import annotations
 
 import math
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 
 from market.errors import BadInput
 from market.kernels import amount_micros
@@ -23,6 +23,7 @@ MICROS = 1_000_000
 """Micros per unit of currency; also the scale of ``rate_micros`` and ``quantity_micros``."""
 
 _MICRO = Decimal("0.000001")
+_FLOAT_NOISE = Decimal("1e-11")
 
 # ISO 4217: alphabetic code -> (numeric code). Those that exchanges name in `cur`.
 CURRENCY_NUMBERS: dict[str, int] = {
@@ -81,7 +82,8 @@ def price_from_text(text: str) -> int:
     """Returns the price a macro such as ``${AUCTION_PRICE}`` was filled with, in CPM micros.
 
     Exact (decimal): "1.234567" -> 1,234,567; digits beyond the micro are rounded up, so that a
-    price is never understated.
+    price is never understated. What a binary float leaves behind (0.30000000000000004) is no digit:
+    a rest below 10^-11 is dropped, or a price equal to the bid would read as one above it.
 
     Raises:
         BadInput: not a decimal number, negative, or above PRICE_CPM_MICROS_MAX.
@@ -95,7 +97,10 @@ def price_from_text(text: str) -> int:
             f"price '{text}': it must be between 0 and {PRICE_CPM_MICROS_MAX // MICROS} CPM"
         )
     # quantize rounds once, from all digits; a product would first be cut to 28 of them.
-    return int(value.quantize(_MICRO, ROUND_CEILING).scaleb(6))
+    whole = value.quantize(_MICRO, ROUND_FLOOR)
+    if value - whole > _FLOAT_NOISE:
+        whole += _MICRO
+    return int(whole.scaleb(6))
 
 
 def micros_to_text(amount: int, currency: str) -> str:

@@ -24,7 +24,7 @@ from bidder.recommendation.network import read_artefact
 from ledger.view import LedgerView
 from market.control import WORKERS_MAX, ControlBlock, Word, WorkerWord
 from market.deployment import Deployment, read_deployment
-from market.errors import Corrupt, LodestoneError, NotReady
+from market.errors import BadInput, Corrupt, LodestoneError, NotReady
 from market.intent import Intent, intent_version, read_intent
 from market.snapshot import read_snapshot, snapshot_path, write_snapshot
 from policies.tick import ControlLoop, TickRecord
@@ -193,8 +193,9 @@ def _run(controller: Controller, pause_s: float) -> None:
         try:
             is_busy = controller.run_once()
             last_failure = ""
-        except NotReady as error:
-            # Bidding goes on with what was published last; the next round tries again.
+        except (NotReady, BadInput) as error:
+            # Bidding goes on with what was published last; the next round tries again. An intent
+            # that cannot be compiled must not end the engine for all the others.
             is_busy = False
             if str(error) != last_failure:
                 last_failure = str(error)

@@ -59,7 +59,7 @@ CAMPAIGN = Campaign(
 )
 MAX_CONVERSIONS = Goal(GoalKind.MAX_CONVERSIONS, value_per_conversion_micros=1)
 TARGET_ROAS = Goal(GoalKind.TARGET_ROAS, target_roas=2.0, value_per_conversion_micros=1)
-VIDEO = {"format": "video", "media_type": "video/mp4", "duration_ms": 15_000}
+VIDEO = {"format": "video", "media_type": "video/mp4", "duration_ms": 15_000, "protocol": 3}
 
 
 def of(**changes):
@@ -141,15 +141,15 @@ BROKEN = [
     ),
     (
         of(goal=msgspec.structs.replace(TARGET_ROAS, target_roas=0.0)),
-        "/goal/target_roas", "0.0", "must be > 0 and at most 1000",
+        "/goal/target_roas", "0.0", "must be 0.001-1000",
     ),
     (
         of(goal=msgspec.structs.replace(TARGET_ROAS, target_roas=1000.5)),
-        "/goal/target_roas", "1000.5", "must be > 0 and at most 1000",
+        "/goal/target_roas", "1000.5", "must be 0.001-1000",
     ),
     (
         of(goal=msgspec.structs.replace(TARGET_ROAS, target_roas=float("nan"))),
-        "/goal/target_roas", "nan", "must be > 0 and at most 1000",
+        "/goal/target_roas", "nan", "must be 0.001-1000",
     ),
     (of(budget=Budget()), "/budget", "empty", "must set daily_micros, lifetime_micros, or both"),
     (of(budget=Budget(daily_micros=0)), "/budget/daily_micros", "0", AMOUNT),
@@ -211,7 +211,11 @@ BROKEN = [
     (of_creative(**VIDEO, height=0), f"{AD}/height", "0", PIXELS),
     (of_creative(format="native", width=-1), f"{AD}/width", "-1", PIXELS),
     (of_creative(**VIDEO | {"duration_ms": 0}), f"{AD}/duration_ms", "0", DURATION),
-    (of_creative(format="audio", media_type="audio/mp4"), f"{AD}/duration_ms", "0", DURATION),
+    (
+        of_creative(format="audio", media_type="audio/mp4", protocol=7),
+        f"{AD}/duration_ms", "0", DURATION,
+    ),
+    (of_creative(**VIDEO | {"protocol": 0}), f"{AD}/protocol", "0", "must be 1-63"),
     (of_creative(duration_ms=-1), f"{AD}/duration_ms", "-1", DURATION),
     (of_creative(duration_ms=86_400_001), f"{AD}/duration_ms", "86400001", DURATION),
     (
@@ -267,7 +271,12 @@ KEPT = {
     "as many creatives as there may be": of_line_item(creatives=(CREATIVE,) * CREATIVES_MAX),
     "a video": of_creative(**VIDEO),
     "an audio spot": of_creative(
-        format="audio", media_type="audio/mpeg", width=0, height=0, duration_ms=86_400_000
+        format="audio",
+        media_type="audio/mpeg",
+        width=0,
+        height=0,
+        duration_ms=86_400_000,
+        protocol=7,
     ),
     "a native ad without a size": of_creative(format="native", width=0, height=0),
     "markup without an asset": of_creative(asset_sha256="", media_type="text/html"),
