@@ -12,6 +12,7 @@ from bidder.candidates import allocate_rows, conversion_micros
 from market.campaign import Goal, GoalKind
 from market.control import LINE_ITEM_ROWS_MAX
 from market.errors import BadInput
+from market.money import BUDGET_MICROS_MAX
 from market.snapshot import read_snapshot, snapshot_path, write_snapshot
 from tests.bidder.worlds import World, campaign_of, campaigns_of, snapshot_of
 
@@ -37,6 +38,12 @@ def test_more_line_items_than_rows_are_refused_by_name():
         (Goal(GoalKind.MAX_CONVERSIONS, value_per_conversion_micros=8), 99, 8),
         (Goal(GoalKind.TARGET_ROAS, target_roas=4.0, value_per_conversion_micros=80), None, 20),
         (Goal(GoalKind.TARGET_ROAS, target_roas=4.0, value_per_conversion_micros=80), 120, 30),
+        # What no arithmetic may overflow on, whoever stored it.
+        (
+            Goal(GoalKind.TARGET_ROAS, target_roas=1e-300, value_per_conversion_micros=10**15),
+            None,
+            BUDGET_MICROS_MAX,
+        ),
     ],
 )
 def test_a_conversion_may_cost_what_its_goal_says(goal, observed, expected):

@@ -333,6 +333,22 @@ def test_a_forgotten_bids_late_win_is_paid_once_from_its_line_items_budget(core,
     assert fingerprint(rebuilt(core, log)) == fingerprint(core)
 
 
+def test_unknown_bids_of_one_commit_do_not_spend_the_same_frozen_money_twice(log):
+    core = recorder({1: 1_000}, log=log)
+    core.close_worker(0, until_ms=900)
+    frozen = core.view(0).budgets[0].held_micros
+    bids = [bid_event(number, reserved=390, deadline_ms=900) for number in range(1, 7)]
+    for number, event in enumerate(bids, 1):
+        core.take_notice(notice(BILLING, number, 10, 390), token_of(event))
+    core.commit()
+    (budget,) = core.view(10).budgets
+    assert budget.spent_on_time_micros == frozen // 390 * 390
+    assert budget.spent_on_time_micros + budget.spent_late_micros == 6 * 390
+    assert budget.held_micros == frozen - budget.spent_on_time_micros >= 0
+    assert budget.spent_on_time_micros + budget.held_micros <= budget.limit_micros
+    assert fingerprint(rebuilt(core, log)) == fingerprint(core)
+
+
 def test_a_late_win_without_a_known_budget_is_still_paid_and_recorded(core, log):
     token = token_of(bid_event(1, reserved=100, deadline_ms=50, line_item_id=8))
     assert said(core, BILLING, at_ms=60, price=70, token=token) is Outcome.UNKNOWN_BUDGET
