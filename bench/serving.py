@@ -49,7 +49,7 @@ from simulator.exchange import Exchange
 from simulator.scenario import load as load_scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 REQUESTS_PER_ROUND = 10_000
 CONNECTIONS = 16
@@ -243,9 +243,11 @@ def _campaigns() -> tuple[Campaign, ...]:
     )  # fmt: skip
 
 
-def _wait(is_done: object, process: subprocess.Popen[bytes], timeout_s: float = 120.0) -> None:
+def _wait(
+    is_done: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float = 120.0
+) -> None:
     deadline = time.monotonic() + timeout_s
-    while not is_done():  # type: ignore[operator]
+    while not is_done():
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"a server of the bench did not start: {process.args}")
         time.sleep(0.05)

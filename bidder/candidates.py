@@ -98,8 +98,8 @@ def allocate_rows(previous: dict[int, int], campaigns: tuple[Campaign, ...]) -> 
     """Returns line item id -> row: known line items keep theirs, new ones take the next free row.
 
     The row of a line item that has ended stays taken while it is in ``previous``: notices, leases
-    and the live arrays may still speak of it. The controller drops it from ``previous`` when its
-    last lease is closed.
+    and the live arrays may still speak of it. The controller never drops one, so a run has room
+    for LINE_ITEM_ROWS_MAX line items from its first to its last.
 
     Raises:
         BadInput: more line items than rows.
