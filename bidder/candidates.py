@@ -1,8 +1,8 @@
 """From campaigns to a snapshot: the inverted index over targeting, and the tables around it.
 
 For every (table, value) that some line item names there is one bitset over line item rows; a
-request ANDs a few of them (``bidder.kernels.match``). This file builds those bitsets and lays the
-campaigns out as structures of arrays. It decides nothing and reads no clock.
+request ANDs a few of them (``bidder.kernels_match.match``). This file builds those bitsets and lays
+the campaigns out as structures of arrays. It decides nothing and reads no clock.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bidder.kernels import cap_add, decide_block
+from bidder.kernels import decide_block
+from bidder.kernels_cap import cap_add
 from market.decision import DECISION_DTYPE
 from market.events import EVENT_DTYPE, FEATURE_COUNT
 from market.kernel import compiled_for

@@ -13,8 +13,10 @@ from hashlib import blake2b
 import numpy as np
 
 from market.kernels import hash_pair
+from market.kernels_hash import sip_hash, sip_hash_128
 
 _U64 = 2**64 - 1
+_ZERO = np.uint64(0)
 
 
 class Purpose(enum.IntEnum):
@@ -46,11 +48,13 @@ def code_of(text: str) -> int:
     """Returns the 64-bit code of a text value (a country, a domain, a segment), never 0.
 
     Codes stand for texts wherever the middle works on arrays; 0 is kept for "absent". Texts are
-    compared without case and surrounding blanks. Two of a million texts share a code with
-    probability below 10^-7 (birthday bound).
+    compared without surrounding blanks and without the case of ASCII letters, as
+    ``market.kernels_hash.fold_text`` does it. The hash is SipHash-2-4 under the key 0; two of a
+    million texts share a code with probability below 10^-7 (birthday bound), but whoever wants to
+    can find two that do: a code is no proof of a text.
     """
-    name = text.strip().lower().encode(errors="surrogatepass")
-    return int.from_bytes(blake2b(name, digest_size=8).digest(), "little") or 1
+    name = text.encode(errors="surrogatepass").strip().lower()
+    return _sip(_ZERO, _ZERO, name) or 1
 
 
 def pair_code(a: int, b: int) -> int:
@@ -63,18 +67,31 @@ def pair_code(a: int, b: int) -> int:
 
 
 def opportunity_key(exchange: str, request_id: str, imp_id: str) -> tuple[int, int]:
-    """Returns the 128-bit name of an offered imp as (hi, lo); same texts, same name."""
-    digest = blake2b(
-        f"{exchange}\x00{request_id}\x00{imp_id}".encode(errors="surrogatepass"), digest_size=16
-    ).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+    """Returns the 128-bit name of an offered imp as (hi, lo); same texts, same name.
+
+    SipHash-2-4-128 under the key 0 of the three texts with a zero byte between them.
+    """
+    name = f"{exchange}\x00{request_id}\x00{imp_id}".encode(errors="surrogatepass")
+    text = np.frombuffer(name, np.uint8)
+    hi, lo = sip_hash_128(_ZERO, _ZERO, text, 0, len(name))
+    return int(hi), int(lo)
+
+
+def salt_words(salt: bytes) -> tuple[int, int]:
+    """Returns the key of user pseudonyms that a salt of any length stands for, as two words."""
+    key = blake2b(salt, digest_size=16).digest()
+    return int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
 
 
 def user_key(salt: bytes, user_id: str) -> int:
     """Returns the keyed 64-bit pseudonym of a user id, never 0 (0 means: no user may be known).
 
-    Keyed, so that the number in an event cannot be turned back into the id without the salt, and
-    a new salt makes old pseudonyms meaningless.
+    SipHash-2-4 keyed by ``salt_words``: the number in an event cannot be turned back into the id
+    without the salt, and a new salt makes old pseudonyms meaningless.
     """
-    digest = blake2b(user_id.encode(errors="surrogatepass"), digest_size=8, key=salt).digest()
-    return int.from_bytes(digest, "little") or 1
+    k0, k1 = salt_words(salt)
+    return _sip(np.uint64(k0), np.uint64(k1), user_id.encode(errors="surrogatepass")) or 1
+
+
+def _sip(k0: np.uint64, k1: np.uint64, text: bytes) -> int:
+    return int(sip_hash(k0, k1, np.frombuffer(text, np.uint8), 0, len(text)))

@@ -15,7 +15,11 @@ Why these flags:
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -25,19 +29,40 @@ from numba.core import config
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_ROOT = Path(__file__).parents[1]
+_IMPORT = re.compile(r"^(?:from|import) +([a-z_.]+)", re.MULTILINE)
+"""At the left margin only: what is imported for type checkers is indented, and is not compiled."""
 
-def _cache_folder() -> Path | None:
-    """Returns where compiled kernels lie: a folder named by the text of every ``kernels.py``.
+
+@functools.cache
+def _imports(path: Path) -> tuple[Path, ...]:
+    """Returns the files of the house that the module in ``path`` imports when it runs."""
+    names = _IMPORT.findall(path.read_text(encoding="utf-8"))
+    places = [_ROOT / name.replace(".", "/") for name in names]
+    files = [place.with_suffix(".py") for place in places]
+    return tuple(file for file in files if file.exists())
+
+
+@functools.cache
+def _cache_folder(path: Path) -> Path | None:
+    """Returns where the compiled kernels of the module in ``path`` lie.
 
     numba looks only at a kernel's own file when it decides whether its machine code is current, but
-    kernels are compiled into one another across files; so an edit anywhere starts a new folder.
-    None (numba's own place, beside the source) where the home folder cannot be written.
+    kernels and constants of other files are compiled into it; so the folder is named by the text of
+    the module and of everything of ours that it imports, directly or not: an edit of any of it
+    starts a new folder, an edit elsewhere leaves it alone. None (numba's own place, beside the
+    source) where the home folder cannot be written.
     """
-    root = Path(__file__).parents[1]
+    seen: set[Path] = set()
+    pending = [path]
+    while pending:
+        file = pending.pop()
+        if file not in seen:
+            seen.add(file)
+            pending.extend(_imports(file))
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(root.glob("*/**/kernel*.py")):
-        if path.relative_to(root).parts[0] in _ROOMS:
-            digest.update(path.read_bytes())
+    for file in sorted(seen):
+        digest.update(file.read_bytes())
     folder = Path.home() / ".cache" / "lodestone" / f"kernels-{digest.hexdigest()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,17 +71,20 @@ def _cache_folder() -> Path | None:
     return folder
 
 
-_ROOMS = ("bidder", "creatives", "ledger", "market", "policies", "simulator")
-_folder = _cache_folder()
-if _folder is not None:
+def _choose_cache(function: Callable[..., Any]) -> None:
+    """Tells numba where to keep the next compiled function: it looks when it decorates one."""
+    source = sys.modules[function.__module__].__file__
+    folder = _cache_folder(Path(source).resolve()) if source else None
     # The attribute is made at import from numba's own settings, so no stub knows it.
-    config.CACHE_DIR = str(_folder)  # pyright: ignore[reportAttributeAccessIssue]
+    config.CACHE_DIR = str(folder or os.environ.get("NUMBA_CACHE_DIR", ""))  # pyright: ignore[reportAttributeAccessIssue]
+
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def kernel(function: F) -> F:
     """Returns ``function`` compiled to machine code at its first call, with the flags above."""
+    _choose_cache(function)
     compiled = numba.njit(
         cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath=False
     )(function)
@@ -70,6 +98,7 @@ def bare_kernel(function: F) -> F:
     atomic instruction each; without, a decision takes half the time. What such a kernel calls is
     compiled with its own flags.
     """
+    _choose_cache(function)
     compiled = numba.njit(  # pyright: ignore[reportCallIssue] the stubs leave out _nrt
         cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath=False, _nrt=False
     )(function)

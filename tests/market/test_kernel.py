@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from market import kernel as kernel_module
+
 
 def asked(expression, switch):
     """What a process prints for an expression over two kernels; the switch is read at import."""
@@ -38,3 +40,30 @@ def test_a_division_by_zero_inside_a_kernel_raises_nothing():
 @pytest.mark.parametrize(("switch", "is_function"), [("0", "False"), ("1", "True")])
 def test_a_kernel_is_plain_python_when_compilation_is_switched_off(switch, is_function):
     assert asked("inspect.isfunction(mix)", switch) == is_function
+
+
+def test_machine_code_is_kept_apart_by_the_text_of_all_that_is_compiled_into_it(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(kernel_module, "_ROOT", tmp_path)
+    room = tmp_path / "room"
+    room.mkdir()
+    (room / "kernels.py").write_text("from room.words import LIMIT\n")
+    (room / "words.py").write_text("LIMIT = 1\nif True:\n    from room.elsewhere import X\n")
+    (room / "elsewhere.py").write_text("X = 1\n")
+
+    def folder_of(name):
+        kernel_module._imports.cache_clear()
+        kernel_module._cache_folder.cache_clear()
+        return kernel_module._cache_folder(room / name)
+
+    first = folder_of("kernels.py")
+    (room / "elsewhere.py").write_text("X = 2\n")
+    assert folder_of("kernels.py") == first
+    (room / "words.py").write_text("LIMIT = 2\n")
+    second = folder_of("kernels.py")
+    assert second != first
+    assert second is not None
+    assert second.is_dir()

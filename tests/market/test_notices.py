@@ -158,8 +158,10 @@ def test_an_unknown_kind_is_the_caller_s_mistake_and_no_forgery(name):
 def test_the_macros_of_each_kind_are_those_of_openrtb():
     """OpenRTB 2.6, 4.4; a click and a conversion are not the exchange's to price."""
     assert MACROS == {
-        EventKind.WIN: "?p=${AUCTION_PRICE}",
-        EventKind.BILLING: "?p=${AUCTION_PRICE}",
+        EventKind.WIN: "?p=${AUCTION_PRICE}&m=${AUCTION_MIN_TO_WIN}",
+        EventKind.BILLING: (
+            "?p=${AUCTION_PRICE}&c=${AUCTION_CURRENCY}&q=${AUCTION_MULTIPLIER}&t=${AUCTION_IMP_TS}"
+        ),
         EventKind.LOSS: "?l=${AUCTION_LOSS}&p=${AUCTION_PRICE}&m=${AUCTION_MIN_TO_WIN}",
         EventKind.IMPRESSION: "?p=${AUCTION_PRICE}",
         EventKind.CLICK: "",
