@@ -1,265 +1,201 @@
 """CPU per bid request of the worker that ships, against a FastAPI endpoint that echoes the body.
 
-Whole path: HTTP, decode, edge, match, score, price, reserve, sign, respond, event. The worker runs
-in its own process with its real rings and snapshot; the bench plays recorder (drains events) and
-exchange. Load: the twin's bid requests of one day, 20,000 users, shuffled; 10 line items of 3
-creatives that target country, device and interests, half of them capped.
+Whole path: HTTP, decode, privacy, match over all line items, caps, score, price, reserve, sign,
+respond, event. Load: the published bodies of many exchanges (``bench.bodies``), every request one
+of 100,000 users, shuffled; line items as ``bench.line_items`` describes them. Servers run on one
+core, the load on the other, in turns; ratios are medians over rounds of ratios within a round.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import random
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import uvloop
 
-from bench.load import Load, drive
-from bidder.candidates import Compilation, allocate_rows, compile_snapshot
-from bidder.caps import create_cap_file
-from bidder.recommendation.network import read_artefact
-from ledger.ring import Ring
-from market.campaign import (
-    Budget,
-    Campaign,
-    Creative,
-    FrequencyCap,
-    Goal,
-    GoalKind,
-    LineItem,
-    Targeting,
-)
-from market.control import ControlBlock, Word, WorkerWord
-from market.deployment import Deployment, write_deployment
-from market.events import EVENT_DTYPE
-from market.snapshot import snapshot_path, write_snapshot
-from market.state import CREDIT_DTYPE, CreditKind
-from simulator.bid_request import RequestWriter
-from simulator.exchange import Exchange
-from simulator.scenario import load as load_scenario
+from bench.bodies import bodies, templates
+from bench.line_items import campaigns_for
+from bench.servers import Workers, closed_loop, compiled, fastapi_echo, fixed_answer, nginx, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from bench.load import Load
 
-REQUESTS_PER_ROUND = 10_000
+LINE_ITEMS = 10_000
+USERS = 100_000
+REQUESTS_PER_ROUND = 20_000
 CONNECTIONS = 16
-LINE_ITEMS = 10
-_SALT = bytes(16)
-_SIZES = ((300, 250), (320, 50), (728, 90))
+_SEED = 11
+_GROWTH = (1_000, 10_000, 100_000)
+
+
+class Bench(NamedTuple):
+    """What every part of the bench shares."""
+
+    bodies: list[bytes]
+    rounds: int
+    core: int
 
 
 def run(rounds: int) -> dict[str, object]:
-    """Returns medians over rounds in which both servers take turns."""
-    bodies = _bodies()
-    # Servers on one core, load on the other: nobody is moved about, both servers are treated alike.
+    """Returns the figures of the serving path; see the module for what is run."""
+    found, source = templates()
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1]})
-    with tempfile.TemporaryDirectory() as folder, _worker(Path(folder)) as worker, _echo() as echo:
-        for pid in (worker.pid, echo[0]):
-            pin(pid, cores[0])
-        ours: list[Load] = []
-        theirs: list[Load] = []
-        for n in range(rounds + 1):
-            random.Random(n).shuffle(bodies)
-            pair = (worker.load(bodies), echo_load(echo, bodies))
-            if n:  # the first round warms both up
-                ours.append(pair[0])
-                theirs.append(pair[1])
-    requests = sum(sum(load.statuses.values()) for load in ours)
-    bids = sum(load.statuses.get(200, 0) for load in ours)
-    cpu = statistics.median(load.cpu_us_per_request for load in ours)
-    echo_cpu = statistics.median(load.cpu_us_per_request for load in theirs)
-    latency = np.concatenate([load.latency_us for load in ours])
-    return {
-        "cpu_us_per_request": round(cpu, 2),
-        "fastapi_echo_cpu_us": round(echo_cpu, 2),
-        "cpu_ratio_to_fastapi_echo": round(
-            statistics.median(
-                a.cpu_us_per_request / b.cpu_us_per_request
-                for a, b in zip(ours, theirs, strict=True)
-            ),
-            3,
-        ),
-        "latency_us_p50": round(float(np.percentile(latency, 50)), 1),
-        "latency_us_p99": round(float(np.percentile(latency, 99)), 1),
-        "requests": requests,
-        "bid_share": round(bids / requests, 3),
-        "line_items": LINE_ITEMS,
-        "body_bytes_mean": round(statistics.mean(map(len, bodies))),
+    bench = Bench(bodies(found, REQUESTS_PER_ROUND * 5, USERS, _SEED), rounds, cores[0])
+    now_ms = time.time_ns() // 1_000_000
+    result: dict[str, object] = {
+        "bodies": source,
+        "body_bytes_mean": round(statistics.mean(map(len, bench.bodies))),
+        "users": USERS,
         "rounds": rounds,
+        "requests_per_round": REQUESTS_PER_ROUND,
         "connections": CONNECTIONS,
+    }
+    campaigns = campaigns_for(found, LINE_ITEMS, _SEED)
+    targeted = [
+        len(item.targeting.include) + len(item.targeting.exclude)
+        for campaign in campaigns
+        for item in campaign.line_items
+    ]
+    result["line_items"] = len(targeted)
+    result["dimensions_targeted_p50"] = statistics.median(targeted)
+    snapshot = compiled(campaigns, now_ms)
+    with tempfile.TemporaryDirectory() as folder:
+        result |= _against_baselines(bench, Path(folder), snapshot)
+    result |= _growth(bench, found, now_ms, result)
+    if len(cores) > 1:
+        with tempfile.TemporaryDirectory() as folder:
+            result |= _two_workers(bench, Path(folder), snapshot, cores[:2])
+    return result
+
+
+def _round(bench: Bench, number: int) -> list[bytes]:
+    """Returns the bodies of a round: other users than in the round before."""
+    at = number * REQUESTS_PER_ROUND % len(bench.bodies)
+    return bench.bodies[at : at + REQUESTS_PER_ROUND]
+
+
+def _against_baselines(bench: Bench, folder: Path, snapshot: object) -> dict[str, object]:
+    ours: list[Load] = []
+    echoes: list[Load] = []
+    fixed: list[Load] = []
+    statics: list[Load] = []
+    with (
+        workers(folder, snapshot, [bench.core]) as worker,  # pyright: ignore[reportArgumentType]
+        fastapi_echo(bench.core) as echo,
+        fixed_answer(bench.core) as fixed_server,
+        nginx(folder, bench.core) as static,
+    ):
+        for number in range(bench.rounds + 1):
+            sent = _round(bench, number)
+            loads = [worker.closed_loop(sent, CONNECTIONS), closed_loop(echo, sent, CONNECTIONS)]
+            loads.append(closed_loop(fixed_server, sent, CONNECTIONS))
+            if static is not None:
+                loads.append(closed_loop(static, sent, CONNECTIONS))
+            if number:  # the first round warms everything up
+                for kept, load in zip((ours, echoes, fixed, statics), loads, strict=False):
+                    kept.append(load)
+        half = _half_load(bench, worker, ours)
+    requests = sum(sum(load.statuses.values()) for load in ours)
+    result: dict[str, object] = {
+        "cpu_us_per_request": _median_cpu(ours),
+        "fastapi_echo_cpu_us": _median_cpu(echoes),
+        "cpu_ratio_to_fastapi_echo": _ratio(ours, echoes),
+        "cpu_ratio_to_fastapi_echo_rounds": [
+            round(a.cpu_us_per_request / b.cpu_us_per_request, 3)
+            for a, b in zip(ours, echoes, strict=True)
+        ],
+        "echo_cpu_us": _median_cpu(fixed),
+        "echo_cpu_ratio_to_fastapi_echo": _ratio(fixed, echoes),
+        "bid_share": round(sum(load.statuses.get(200, 0) for load in ours) / requests, 3),
+        "statuses": ours[-1].statuses,
+        **half,
+    }
+    if statics:
+        result["nginx_cpu_us"] = _median_cpu(statics)
+        result["transport_cpu_ratio_to_nginx"] = _ratio(fixed, statics)
+    return result
+
+
+def _half_load(bench: Bench, worker: Workers, ours: list[Load]) -> dict[str, object]:
+    """Open loop at half of the rate that one core can answer."""
+    capacity = 1e6 / statistics.median(load.cpu_us_per_request for load in ours)
+    sent = _round(bench, 1)
+    loads = [worker.open_loop(sent, CONNECTIONS, capacity / 2) for _ in range(bench.rounds)]
+    p50 = statistics.median(float(np.percentile(load.latency_us, 50)) for load in loads)
+    p99 = statistics.median(float(np.percentile(load.latency_us, 99)) for load in loads)
+    return {
+        "half_load_per_second": round(capacity / 2),
+        "half_load_reached_per_second": round(
+            statistics.median(len(sent) / load.seconds for load in loads)
+        ),
+        "latency_us_p50_at_half_load": round(p50, 1),
+        "latency_us_p99_at_half_load": round(p99, 1),
+        "p99_over_p50_at_half_load": round(p99 / p50, 2),
     }
 
 
-def pin(pid: int, core: int) -> None:
-    """Keeps every thread of a process on one core."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), {core})
+def _growth(
+    bench: Bench, found: object, now_ms: int, sofar: dict[str, object]
+) -> dict[str, object]:
+    """CPU of the whole path by number of line items."""
+    cpu: dict[int, float] = {}
+    for count in _GROWTH:
+        if count == LINE_ITEMS:
+            cpu[count] = float(sofar["cpu_us_per_request"])  # pyright: ignore[reportArgumentType]
+            continue
+        snapshot = compiled(campaigns_for(found, count, _SEED), now_ms)  # pyright: ignore[reportArgumentType]
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            workers(Path(folder), snapshot, [bench.core]) as worker,
+        ):
+            loads = [
+                worker.closed_loop(_round(bench, number), CONNECTIONS)
+                for number in range(bench.rounds + 1)
+            ]
+        cpu[count] = _median_cpu(loads[1:])
+    return {
+        "cpu_us_by_line_items": {str(count): us for count, us in cpu.items()},
+        "growth_1k_to_10k": round(cpu[10_000] / cpu[1_000], 2),
+        "growth_10k_to_100k": round(cpu[100_000] / cpu[10_000], 2),
+    }
 
 
-def echo_load(echo: tuple[int, int], bodies: list[bytes]) -> Load:
-    pid, port = echo
-    return uvloop.run(drive(pid, port, "/echo", bodies, CONNECTIONS))
+def _two_workers(
+    bench: Bench, folder: Path, snapshot: object, cores: list[int]
+) -> dict[str, object]:
+    """CPU per request of one worker and of two at the same rate each, in an open loop."""
+    one_folder, two_folder = folder / "one", folder / "two"
+    one_folder.mkdir()
+    two_folder.mkdir()
+    ratios: list[float] = []
+    with (
+        workers(one_folder, snapshot, cores[:1]) as one,  # pyright: ignore[reportArgumentType]
+        workers(two_folder, snapshot, cores) as two,  # pyright: ignore[reportArgumentType]
+    ):
+        rate = 3_000.0
+        for number in range(bench.rounds + 1):
+            sent = _round(bench, number)
+            half = sent[: len(sent) // 2]
+            alone = one.open_loop(half, CONNECTIONS, rate)
+            both = two.open_loop(sent, 2 * CONNECTIONS, 2 * rate)
+            if number:
+                ratios.append(both.cpu_us_per_request / alone.cpu_us_per_request)
+    return {"cpu_per_request_2_workers_over_1": round(statistics.median(ratios), 3)}
 
 
-class _Worker:
-    """A running bid worker, with the bench in the place of its recorder."""
-
-    def __init__(self, process: subprocess.Popen[bytes], deployment: Deployment) -> None:
-        self.pid = process.pid
-        self._port = deployment.bid_port
-        self._ring = Ring(deployment.ring_folder / "events-0.ring", EVENT_DTYPE)
-
-    def load(self, bodies: list[bytes]) -> Load:
-        return uvloop.run(self._load(bodies))
-
-    async def _load(self, bodies: list[bytes]) -> Load:
-        drain = asyncio.create_task(self._drain())
-        load = await drive(self.pid, self._port, "/bid/twin", bodies, CONNECTIONS)
-        drain.cancel()
-        return load
-
-    async def _drain(self) -> None:
-        while True:
-            self._ring.drain(4096)
-            await asyncio.sleep(0.01)
+def _median_cpu(loads: list[Load]) -> float:
+    return round(statistics.median(load.cpu_us_per_request for load in loads), 2)
 
 
-@contextlib.contextmanager
-def _worker(folder: Path) -> Generator[_Worker]:
-    port = _free_port()
-    deployment = Deployment(
-        folder=str(folder), bid_port=port, notice_port=1, control_port=2,
-        base_url="http://127.0.0.1:1", notice_key_hex="00" * 32, user_salt_hex=_SALT.hex(),
-    )  # fmt: skip
-    deployment.ring_folder.mkdir()
-    deployment.snapshot_folder.mkdir()
-    block = ControlBlock.create(deployment.control_path)
-    Ring.create(deployment.ring_folder / "events-0.ring", EVENT_DTYPE, 16_384)
-    credit_ring = Ring.create(deployment.ring_folder / "credits-0.ring", CREDIT_DTYPE, 4_096)
-    create_cap_file(deployment.ring_folder / "caps.bin", 1)
-    campaigns = _campaigns()
-    snapshot = compile_snapshot(
-        campaigns, read_artefact(),
-        Compilation(
-            version=1, policy_version=1, intent_version=1,
-            now_ms=load_scenario("demo").start_at_ms, seed=1,
-            rates_micros=deployment.rates_micros, default_seat="lodestone",
-            rows=allocate_rows({}, campaigns),
+def _ratio(ours: list[Load], theirs: list[Load]) -> float:
+    return round(
+        statistics.median(
+            a.cpu_us_per_request / b.cpu_us_per_request for a, b in zip(ours, theirs, strict=True)
         ),
-    )  # fmt: skip
-    write_snapshot(snapshot_path(deployment.snapshot_folder, 1), snapshot)
-    block.live.is_active[:LINE_ITEMS] = 1
-    block.words[Word.SNAPSHOT_VERSION] = 1
-    credit_ring.push(
-        np.array(
-            [(b["budget_id"], 10**15, CreditKind.BUDGET) for b in snapshot.arrays.budgets],
-            CREDIT_DTYPE,
-        )
+        3,
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bidder.worker", str(write_deployment(deployment)), "0"]
-    )
-    try:
-        _wait(lambda: block.worker(0)[WorkerWord.IS_READY] == 1, process)
-        yield _Worker(process, deployment)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextlib.contextmanager
-def _echo() -> Generator[tuple[int, int]]:
-    port = _free_port()
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "uvicorn", "bench.fastapi_echo:app", "--port", str(port),
-            "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
-        ]
-    )  # fmt: skip
-    try:
-        _wait(lambda: _answers(port), process)
-        yield process.pid, port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _bodies() -> list[bytes]:
-    scenario = load_scenario("demo")
-    exchange = Exchange(scenario, (), seed=11, user_salt=_SALT)
-    writer = RequestWriter(exchange)
-    offers = exchange.offers(scenario.start_at_ms, scenario.end_at_ms)
-    places = random.Random(11).sample(range(len(offers.sequence)), REQUESTS_PER_ROUND)
-    return [writer.body(offers, place) for place in places]
-
-
-def _campaigns() -> tuple[Campaign, ...]:
-    chosen = random.Random(11)
-    countries = ("USA", "GBR", "DEU")
-    interests = load_scenario("demo").people.interests
-    return tuple(
-        Campaign(
-            campaign_id=n + 1, advertiser_id=n + 1, name=f"campaign {n}", currency="USD",
-            time_zone="UTC", advertiser_domain=f"shop{n}.example",
-            goal=Goal(GoalKind.TARGET_CPA, target_cpa_micros=20_000_000 + n * 100_000),
-            budget=Budget(daily_micros=10**15),
-            line_items=(
-                LineItem(
-                    line_item_id=n + 1,
-                    targeting=Targeting(
-                        include={
-                            "country": tuple(chosen.sample(countries, 2)),
-                            "device_type": ("2", "4", "5") if n % 3 else ("4",),
-                            "segment": tuple(f"int-{i}" for i in chosen.sample(interests, 3)),
-                        }
-                        if n >= 3
-                        else {}
-                    ),
-                    frequency_caps=(FrequencyCap(impressions=1000),) if n % 2 else (),
-                    creatives=tuple(
-                        Creative(
-                            creative_id=10 * n + k + 1, width=w, height=h,
-                            landing_url=f"https://shop{n}.example/",
-                            adm='<a href="{{CLICK_URL}}"><img src="https://shop.example/a.jpg"></a>'
-                            '<img src="{{IMPRESSION_URL}}" width="1" height="1">',
-                        )
-                        for k, (w, h) in enumerate(_SIZES)
-                    ),
-                ),
-            ),
-        )
-        for n in range(LINE_ITEMS)
-    )  # fmt: skip
-
-
-def _wait(
-    is_done: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float = 120.0
-) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_done():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"a server of the bench did not start: {process.args}")
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

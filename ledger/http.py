@@ -78,6 +78,13 @@ Handler: TypeAlias = "Callable[[bytes, bytes, bytes, Headers, bytes, int], Answe
 ``arrived_ns`` is the server's clock when the request's last bytes were read.
 """
 
+Stream: TypeAlias = "Callable[[bytes, int], tuple[bytes, int]]"
+"""(data, arrived_ns) -> (answers, bytes used): answers whole requests at the start of ``data``.
+
+It is asked where a request begins and no answer is owed, and leaves what it does not know, from the
+first such request on, to the parser here; so it may know as little of HTTP as it likes.
+"""
+
 _CONTENT_LENGTH: Final = b"content-length"
 _FIELDS: Final[dict[bytes, str]] = {
     name.replace("_", "-").encode(): name for name in Headers.__slots__
@@ -119,6 +126,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._clock_ns = server.clock_ns
         self._handle = server.handler
+        self._stream = server.stream
         self._body_bytes_max = server.body_bytes_max
         self._headers = Headers()
         self._has_headers = False
@@ -161,19 +169,33 @@ class Connection(asyncio.Protocol):
         self._arrived_ns = self._clock_ns()
         if not self._url:
             self._started_ns = self._arrived_ns
+            if self._stream is not None and not self._owed:
+                answers, used = self._stream(data, self._arrived_ns)
+                if used:
+                    self._transport.write(answers)
+                    data = data[used:]
+                if not data:
+                    return
         try:
             self._feed(data)
         except httptools.HttpParserCallbackError as error:
             self._refuse(self._answer_of(error.__context__))
         except httptools.HttpParserError:
-            if not self._is_last:
-                self._refuse(_BAD_HTTP)
-        if self._url and not self._is_head_done and not self._is_last:
-            self._head_bytes += len(data) if self._head_bytes else 1
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse(_HEAD_TOO_LONG)
+            self._refuse_more(_BAD_HTTP)
+        if self._url and not self._is_head_done:
+            self._count_head(len(data))
         if self._out or self._is_last:
             self._write()
+
+    def _count_head(self, byte_count: int) -> None:
+        self._head_bytes += byte_count if self._head_bytes else 1
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse_more(_HEAD_TOO_LONG)
+
+    def _refuse_more(self, answer: bytes) -> None:
+        """Refuses what comes after the request that was to be the last, if none was."""
+        if not self._is_last:
+            self._refuse(answer)
 
     def _feed(self, data: bytes) -> None:
         while True:
@@ -360,16 +382,22 @@ class HttpServer:
         handler: answers requests.
         clock_ns: monotonic nanoseconds.
         body_bytes_max: limit of a body, as sent and inflated.
+        stream: looks at what comes first, see ``Stream``; None = nobody.
         connections: that are open now.
     """
 
     def __init__(
-        self, handler: Handler, clock_ns: Callable[[], int], body_bytes_max: int = 1 << 20
+        self,
+        handler: Handler,
+        clock_ns: Callable[[], int],
+        body_bytes_max: int = 1 << 20,
+        stream: Stream | None = None,
     ) -> None:
         """Serves ``handler`` once ``listen`` is called."""
         self.handler = handler
         self.clock_ns = clock_ns
         self.body_bytes_max = body_bytes_max
+        self.stream = stream
         self.connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None

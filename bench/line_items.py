@@ -1,0 +1,231 @@
+"""The catalogue of the serving bench: line items that an exchange's traffic really meets.
+
+Every campaign has a few *home* bodies of the load. It targets six to nine dimensions: where its
+homes name a value, a list with their values and some foreign ones; where they do not, a list of
+values it refuses. So a request is met by a few per cent of the line items, as in a market, and by
+none for nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from market.campaign import (
+    Budget,
+    Campaign,
+    Creative,
+    FrequencyCap,
+    Goal,
+    GoalKind,
+    LineItem,
+    Targeting,
+    check,
+)
+
+if TYPE_CHECKING:
+    from bench.bodies import Template
+
+LINE_ITEMS_PER_CAMPAIGN = 5
+HOMES = 3
+_PLACES = {
+    "country": ("device", "geo", "country"),
+    "region": ("device", "geo", "region"),
+    "device_type": ("device", "devicetype"),
+    "os": ("device", "os"),
+    "connection": ("device", "connectiontype"),
+    "language": ("device", "language"),
+    "carrier": ("device", "carrier"),
+}
+_FOREIGN = {
+    "country": ("FRA", "ITA", "ESP", "SWE", "NOR", "FIN", "POL", "BRA", "MEX", "IND"),
+    "region": ("CA", "NY", "TX", "BE", "BY", "NW", "IDF", "LND", "ON", "QC"),
+    "device_type": ("1", "2", "3", "4", "5", "6", "7"),
+    "os": ("iOS", "Android", "Windows", "macOS", "Linux", "Tizen"),
+    "connection": ("1", "2", "3", "4", "5", "6", "7"),
+    "language": ("en", "de", "fr", "es", "it", "pl", "sv"),
+    "carrier": ("310-410", "262-01", "208-10", "WIFI", "VODAFONE", "ORANGE"),
+    "inventory": tuple(f"site{n}.example" for n in range(200)),
+    "publisher": tuple(f"pub-{n}" for n in range(200)),
+    "inventory_type": ("site", "app", "dooh"),
+    "exchange": ("default", "twin", "verbose"),
+    "segment": tuple(f"seg-{n}" for n in range(400)),
+    "keyword": tuple(f"word{n}" for n in range(400)),
+}
+_CATEGORIES = ("IAB24", "IAB18", "IAB2", "IAB19", "IAB22", "IAB17", "IAB9", "IAB20")
+_SIZES = ((300, 250), (320, 50), (728, 90))
+_ADM = (
+    '<div style="position:relative;width:{w}px;height:{h}px"><a href="{{{{CLICK_URL}}}}" '
+    'target="_blank" rel="noopener"><img src="https://cdn.shop{n}.example/creatives/{id}.jpg" '
+    'width="{w}" height="{h}" alt="Shop {n}" style="border:0"></a>'
+    '<img src="{{{{IMPRESSION_URL}}}}" width="1" height="1" alt="" style="display:none"></div>'
+)
+_VAST = (
+    '<VAST version="{vast}"><Ad id="{id}"><InLine><AdSystem>shop</AdSystem><AdTitle>Shop {n}'
+    "</AdTitle><Impression><![CDATA[{{{{IMPRESSION_URL}}}}]]></Impression><Creatives><Creative>"
+    "<Linear><Duration>00:00:15</Duration><VideoClicks><ClickThrough><![CDATA[{{{{CLICK_URL}}}}]]>"
+    '</ClickThrough></VideoClicks><MediaFiles><MediaFile delivery="progressive" type="{mime}" '
+    'width="{w}" height="{h}"><![CDATA[https://cdn.shop{n}.example/{id}]]></MediaFile>'
+    "</MediaFiles></Linear></Creative></Creatives></InLine></Ad></VAST>"
+)
+
+
+class Facts(NamedTuple):
+    """What a body says that a line item may target or must respect."""
+
+    values: dict[str, str]
+    imps: tuple[dict[str, Any], ...]
+    seats: tuple[str, ...]
+    deals: tuple[str, ...]
+    blocked: tuple[str, ...]
+
+
+def facts_of(template: Template) -> Facts:
+    """Reads a template's targetable values, its imps and its rules."""
+    document = template.document
+    values = {"exchange": "default"}
+    for name, path in _PLACES.items():
+        found: Any = document
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, str | int | float) and str(found).strip():
+            values[name] = str(int(found)) if isinstance(found, float) else str(found)
+    for kind in ("site", "app", "dooh"):
+        channel = document.get(kind)
+        if isinstance(channel, dict):
+            values["inventory_type"] = kind
+            named = channel.get("bundle") if kind == "app" else None
+            named = named or channel.get("domain")
+            if isinstance(named, str | int):
+                values["inventory"] = str(named)
+            publisher = channel.get("publisher")
+            if isinstance(publisher, dict) and isinstance(publisher.get("id"), str | int):
+                values["publisher"] = str(publisher["id"])
+    deals: list[str] = []
+    for imp in document["imp"]:
+        pmp = imp.get("pmp")
+        if isinstance(pmp, dict):
+            deals += [deal["id"] for deal in pmp.get("deals") or () if "id" in deal]
+    return Facts(
+        values=values,
+        imps=tuple(document["imp"]),
+        seats=tuple(str(seat) for seat in document.get("wseat") or ()),
+        deals=tuple(deals),
+        blocked=tuple(str(category) for category in document.get("bcat") or ()),
+    )
+
+
+def campaigns_for(
+    found: tuple[Template, ...], line_item_count: int, seed: int
+) -> tuple[Campaign, ...]:
+    """Returns campaigns with ``line_item_count`` line items in all; half of those are capped."""
+    chosen = random.Random(seed)
+    facts = [facts_of(template) for template in found]
+    made: list[Campaign] = []
+    left = line_item_count
+    while left > 0:
+        count = min(LINE_ITEMS_PER_CAMPAIGN, left)
+        made.append(_campaign(len(made), count, facts, chosen))
+        left -= count
+    return tuple(made)
+
+
+def _campaign(
+    number: int, line_item_count: int, facts: list[Facts], chosen: random.Random
+) -> Campaign:
+    # Round robin over the first home: every body is somebody's home, however few campaigns.
+    homes = [facts[number % len(facts)], *chosen.sample(facts, HOMES - 1)]
+    targeting = _targeting(homes, chosen)
+    seats = homes[0].seats
+    deals = tuple(dict.fromkeys(deal for home in homes for deal in home.deals))
+    categories = [
+        name for name in _CATEGORIES if not any(name in home.blocked for home in homes)
+    ] or list(_CATEGORIES)
+    line_items: list[LineItem] = []
+    for k in range(line_item_count):
+        line_item_id = number * LINE_ITEMS_PER_CAMPAIGN + k + 1
+        line_items.append(
+            LineItem(
+                line_item_id=line_item_id,
+                # Half of the campaigns vary their targeting from line item to line item.
+                targeting=targeting if number % 2 else _targeting(homes, chosen),
+                frequency_caps=(FrequencyCap(impressions=10_000),) if line_item_id % 2 else (),
+                bid_cpm_micros_max=200_000_000,
+                deals=deals,
+                seat=seats[k % len(seats)] if seats else "",
+                creatives=_creatives(homes, line_item_id),
+            )
+        )
+    return check(
+        Campaign(
+            campaign_id=number + 1, advertiser_id=number % 300 + 1, name=f"campaign {number}",
+            currency="USD", time_zone="UTC", advertiser_domain=f"shop{number % 300}.example",
+            category=chosen.choice(categories),
+            goal=Goal(
+                GoalKind.TARGET_CPA,
+                target_cpa_micros=round(40_000_000 * chosen.lognormvariate(0.0, 0.4)),
+            ),
+            budget=Budget(daily_micros=10**14),
+            line_items=tuple(line_items),
+        )
+    )  # fmt: skip
+
+
+def _targeting(homes: list[Facts], chosen: random.Random) -> Targeting:
+    include: dict[str, tuple[str, ...]] = {}
+    exclude: dict[str, tuple[str, ...]] = {}
+    for name in chosen.sample(sorted(_FOREIGN), chosen.randint(6, 9)):
+        known = {home.values[name] for home in homes if name in home.values}
+        foreign = chosen.sample(_FOREIGN[name], min(len(_FOREIGN[name]) - 1, chosen.randint(2, 6)))
+        if len([home for home in homes if name in home.values]) == len(homes):
+            include[name] = tuple(sorted(known | set(foreign)))
+        else:
+            lowered = {value.lower() for value in known}
+            refused = [value for value in foreign if value.lower() not in lowered]
+            exclude[name] = tuple(refused) or ("nobody.example",)
+    return Targeting(include=include, exclude=exclude)
+
+
+def _creatives(homes: list[Facts], line_item_id: int) -> tuple[Creative, ...]:
+    wanted: list[tuple[str, int, int, int, str]] = []
+    for home in homes:
+        for imp in home.imps[:1]:
+            wanted += _fitting(imp)
+    wanted += [("banner", w, h, 0, "image/jpeg") for w, h in _SIZES]
+    made: list[Creative] = []
+    for shape, w, h, protocol, mime in dict.fromkeys(wanted):
+        creative_id = line_item_id * 100 + len(made)
+        names = {"w": w, "h": h, "n": line_item_id % 300, "id": creative_id, "mime": mime}
+        is_timed = shape in ("video", "audio")
+        vast = {2: "2.0", 3: "3.0", 7: "4.0", 9: "1.0"}.get(protocol, "3.0")
+        made.append(
+            Creative(
+                creative_id=creative_id, format=shape, width=w, height=h, protocol=protocol,
+                duration_ms=15_000 if is_timed else 0, media_type=mime,
+                adm=_VAST.format(vast=vast, **names) if is_timed else _ADM.format(**names),
+                landing_url=f"https://shop{line_item_id % 300}.example/landing",
+            )
+        )  # fmt: skip
+        if len(made) == 3:
+            break
+    return tuple(made)
+
+
+def _fitting(imp: dict[str, Any]) -> list[tuple[str, int, int, int, str]]:
+    """Returns (format, w, h, protocol, media type) of one creative that this imp would show."""
+    banner, video, audio = imp.get("banner"), imp.get("video"), imp.get("audio")
+    if isinstance(banner, dict):
+        sizes = [(f.get("w"), f.get("h")) for f in banner.get("format") or ()]
+        sizes.append((banner.get("w"), banner.get("h")))
+        for w, h in sizes:
+            if w and h and int(w) > 0 and int(h) > 0:
+                return [("banner", int(w), int(h), 0, "image/jpeg")]
+        return []
+    for shape, media, mime in (("video", video, "video/mp4"), ("audio", audio, "audio/mpeg")):
+        if isinstance(media, dict):
+            spoken = [p for p in media.get("protocols") or () if p in (2, 3, 7)]
+            mimes = [m for m in media.get("mimes") or () if m in ("video/mp4", "video/webm")]
+            size = (int(media.get("w") or 640), int(media.get("h") or 480))
+            w, h = size if shape == "video" else (0, 0)
+            return [(shape, w, h, spoken[0] if spoken else 3, mimes[0] if mimes else mime)]
+    return [("native", 0, 0, 0, "image/jpeg")] if imp.get("native") else []
