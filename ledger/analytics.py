@@ -1,7 +1,7 @@
 """The analytics engine: where events are kept in columns and questions are answered.
 
 One protocol, so that the store does not know which engine it runs on. ``ChdbEngine``
-(``ledger.embedded``) is the embedded one; a ClickHouse server fits behind the same three methods.
+(``ledger.embedded``) is the embedded one, ``ClickHouseEngine`` (``ledger.clickhouse``) a server.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ _PLACE: Final = re.compile(r"%\(([a-z_][a-z0-9_]*)\)s")
 _LITERAL: Final = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)
 _SELECT: Final = re.compile(r"\s*SELECT\b", re.IGNORECASE)
 _OUTFILE: Final = re.compile(r"\bINTO\s+OUTFILE\b", re.IGNORECASE)
+_FORMAT: Final = re.compile(r"\bFORMAT\s+\w+\s*\Z", re.IGNORECASE)
 _COMMENT: Final = re.compile(r"--[^\n]*")
 _ESCAPES: Final = str.maketrans(
     {
@@ -115,12 +116,13 @@ def check_is_question(sql: str) -> None:
     never get here.
 
     Raises:
-        BadInput: it starts otherwise, holds a second statement, or writes a file.
+        BadInput: it starts otherwise, holds a second statement, writes a file, or names a format.
     """
     bare = _LITERAL.sub("''", sql)
-    if not _SELECT.match(bare) or ";" in bare or _OUTFILE.search(bare):
+    is_more = ";" in bare or _OUTFILE.search(bare) or _FORMAT.search(bare)
+    if not _SELECT.match(bare) or is_more:
         raise BadInput(
-            f"question '{_short(sql)}': it must be one SELECT, without ';' and without INTO OUTFILE"
+            f"question '{_short(sql)}': it must be one SELECT, without ';', INTO OUTFILE and FORMAT"
         )
 
 

@@ -245,8 +245,7 @@ async def run(deployment: Deployment) -> None:
 
 
 async def _work(deployment: Deployment, words: memoryview) -> None:
-    # Here and not above: whoever imports StoreClient must not load chDB.
-    from ledger.embedded import ChdbEngine  # noqa: PLC0415
+    # Here and not above: whoever imports StoreClient must not load an engine.
     from ledger.loader import Loader  # noqa: PLC0415
 
     address = _address(deployment.store_socket)
@@ -256,7 +255,7 @@ async def _work(deployment: Deployment, words: memoryview) -> None:
         return words[Word.DURABLE_SEQUENCE] or None
 
     def open_engine() -> Store:
-        engine = ChdbEngine(deployment.store_folder)
+        engine = _engine_of(deployment)
         loader = Loader(engine, deployment.segment_folder, RealDisk(), durable_sequence)
         return Store(engine, loader, thread)
 
@@ -267,6 +266,16 @@ async def _work(deployment: Deployment, words: memoryview) -> None:
             await store.load()
         finally:
             deployment.store_socket.unlink(missing_ok=True)
+
+
+def _engine_of(deployment: Deployment) -> AnalyticsEngine:
+    if deployment.analytics_url:
+        from ledger.clickhouse import ClickHouseEngine, address_of  # noqa: PLC0415
+
+        return ClickHouseEngine(address_of(deployment.analytics_url))
+    from ledger.embedded import ChdbEngine  # noqa: PLC0415
+
+    return ChdbEngine(deployment.store_folder)
 
 
 def main(arguments: list[str]) -> int:

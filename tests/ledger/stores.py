@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 import httpx
 import numpy as np
 import numpy.typing as npt
+import pytest
 
+from ledger.clickhouse import ClickHouseEngine, address_of
 from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
 from ledger.segment import RECORDS, SegmentWriter
@@ -22,14 +25,14 @@ from ledger.sql import Rows, Value, bind
 from ledger.store import StoreClient
 from market.control import ControlBlock
 from market.deployment import Deployment, write_deployment
-from market.errors import BadInput, NotReady
+from market.errors import NotReady
 from market.events import EVENT_DTYPE, EventFlag, EventKind, event_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import pyarrow as pa
+    from ledger.analytics import AnalyticsEngine
 
 START_MS = 1_767_225_600_000
 """2026-01-01, the first day of the made-up events."""
@@ -114,9 +117,10 @@ def made_up_events(count: int, seed: int, days: int = 2) -> npt.NDArray[np.void]
 class RunFolder:
     """A deployment whose event log the test writes, in the recorder's place."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, analytics_url: str = "") -> None:
         self.deployment = Deployment(
             folder=str(root),
+            analytics_url=analytics_url,
             bid_port=1,
             notice_port=2,
             control_port=3,
@@ -179,18 +183,19 @@ class RunFolder:
 
 
 class ClickHouseServer:
-    """A real server as an ``AnalyticsEngine``, over HTTP; a child process of this one."""
+    """A real server on loopback, a child process of this one; ``engine`` speaks to it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        http_port, tcp_port = _free_ports(2)
+        self._databases = 0
+        self._http_port, self.port = _free_ports(2)
         (folder / "server.xml").write_text(
             f"""<?xml version="1.0"?>
 <yandex>
   <logger><level>warning</level><log>log/server.log</log><errorlog>log/error.log</errorlog></logger>
   <listen_host>127.0.0.1</listen_host>
-  <http_port>{http_port}</http_port>
-  <tcp_port>{tcp_port}</tcp_port>
+  <http_port>{self._http_port}</http_port>
+  <tcp_port>{self.port}</tcp_port>
   <path>data/</path>
   <tmp_path>tmp/</tmp_path>
   <mark_cache_size>268435456</mark_cache_size>
@@ -209,63 +214,68 @@ class ClickHouseServer:
   <quotas><default/></quotas>
 </yandex>"""
         )
-        self._process = subprocess.Popen(
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"clickhouse://127.0.0.1:{self.port}/default"
+
+    def new_database(self) -> str:
+        """Returns the URL of an empty database of its own."""
+        self._databases += 1
+        name = f"test_{self._databases}"
+        engine = ClickHouseEngine(address_of(self.url))
+        engine.execute(f"CREATE DATABASE {name}")
+        engine.close()
+        return self.url.replace("/default", f"/{name}")
+
+    def start(self) -> None:
+        """Starts the server on what its folder holds."""
+        self.process = subprocess.Popen(
             ["clickhouse-server", "--config=server.xml"],
-            cwd=folder,
+            cwd=self._folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=60)
         wait_until(self._is_up, "the ClickHouse server's start")
 
-    def execute(self, sql: str) -> Rows:
-        is_question = sql.lstrip().upper().startswith("SELECT")
-        response = self._client.post("/", content=sql + " FORMAT JSONCompact" * is_question)
-        if response.status_code != 200:
-            raise BadInput(response.text)
-        if not is_question:
-            return Rows(columns=[], rows=[])
-        answer = json.loads(response.text)
-        columns = [column["name"] for column in answer["meta"]]
-        is_number = [column["type"].startswith(("Int", "UInt")) for column in answer["meta"]]
-        return Rows(
-            columns=columns,
-            rows=[
-                [int(cell) if is_int else cell for cell, is_int in zip(row, is_number, strict=True)]
-                for row in answer["data"]
-            ],
-        )
+    def kill(self) -> None:
+        """Kills it as a power cut would, but for the page cache."""
+        self.process.kill()
+        self.process.wait(30)
 
-    def query(self, sql: str, /, **parameters: Value) -> Rows:
-        return self.execute(bind(sql, parameters))
-
-    def insert(self, table: str, rows: pa.Table) -> None:
-        lines = [
-            "\t".join(str(cell).replace(" ", "") for cell in row)
-            for row in zip(*(column.to_pylist() for column in rows.columns), strict=True)
-        ]
-        names = ", ".join(rows.column_names)
-        response = self._client.post(
-            "/",
-            params={"query": f"INSERT INTO {table} ({names}) FORMAT TabSeparated"},
-            content="\n".join(lines) + "\n",
-        )
-        if response.status_code != 200:
-            raise NotReady(response.text)
-
-    def close(self) -> None:
-        self._client.close()
-        self._process.terminate()
-        self._process.wait(30)
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
 
     def _is_up(self) -> bool:
-        if self._process.poll() is not None:
+        if self.process.poll() is not None:
             log = self._folder / "log" / "error.log"
             raise AssertionError(log.read_text() if log.exists() else "the server left at once")
         try:
-            return self._client.get("/ping").status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self._http_port}/ping").status_code == 200
         except httpx.TransportError:
             return False
+
+
+def clickhouse_or_skip(folder: Path) -> ClickHouseServer:
+    """Returns a running server; where none is installed, skips, or fails if one is required."""
+    if shutil.which("clickhouse-server") is None:
+        lacking = "clickhouse-server is not on PATH; Debian's package clickhouse-server has it"
+        if "clickhouse" in os.environ.get("LODESTONE_REQUIRE", ""):
+            pytest.fail(lacking)
+        pytest.skip(lacking)
+    return ClickHouseServer(folder)
+
+
+class Asked:
+    """An engine as whoever asks the store sees it."""
+
+    def __init__(self, engine: AnalyticsEngine) -> None:
+        self.engine = engine
+
+    def query(self, sql: str, /, **parameters: Value) -> Rows:
+        return self.engine.execute(bind(sql, parameters))
 
 
 def _free_ports(count: int) -> list[int]:

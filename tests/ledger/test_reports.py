@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import reports
+from ledger.clickhouse import ClickHouseEngine, address_of
 from ledger.loader import event_table
 from ledger.reports import Window
-from ledger.sql import Analytics, schema_statements
 from market.errors import BadInput
 from market.events import EventKind
-from tests.ledger.stores import START_MS, ClickHouseServer, RunFolder, made_up_events
+from tests.ledger.stores import START_MS, Asked, RunFolder, clickhouse_or_skip, made_up_events
 from tests.reference import reports as reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
+
+    from ledger.sql import Analytics
 
 HOUR_MS = 3_600_000
 WINDOW = Window(START_MS + HOUR_MS, START_MS + 30 * HOUR_MS + 1, HOUR_MS)
@@ -55,17 +56,15 @@ def analytics(
             folder.wait_for(folder.write(*np.array_split(events, 3)), process)
             yield folder.client
         return
-    if shutil.which("clickhouse-server") is None:
-        pytest.skip("clickhouse-server is not on PATH; Debian's package clickhouse-server has it")
-    server = ClickHouseServer(tmp_path_factory.mktemp("server"))
+    server = clickhouse_or_skip(tmp_path_factory.mktemp("server"))
     try:
-        for statement in (*schema_statements(), *schema_statements()):
-            server.execute(statement)
+        engine = ClickHouseEngine(address_of(server.url))
         for part in np.array_split(events, 3):
-            server.insert("events", event_table(part))
-        yield server
+            engine.insert("events", event_table(part))
+        yield Asked(engine)
+        engine.close()
     finally:
-        server.close()
+        server.stop()
 
 
 def test_campaign_totals_are_the_twins(analytics: Analytics, events: npt.NDArray[np.void]) -> None:
