@@ -100,7 +100,7 @@ class Loader:
             for frame in frames
             if frame.kind == RECORDS
         ]
-        return event_table(_in_table_order(np.concatenate([np.zeros(0, EVENT_DTYPE), *events])))
+        return event_table(in_table_order(np.concatenate([np.zeros(0, EVENT_DTYPE), *events])))
 
 
 def read_cursor(engine: AnalyticsEngine) -> int:
@@ -146,7 +146,7 @@ def _check_columns(engine: AnalyticsEngine) -> None:
         )
 
 
-def _in_table_order(events: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+def in_table_order(events: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Returns ``events`` by the sorting key of the table, and of one id in the order of the log.
 
     The engine sorts what is not sorted, column by column, which took it half of an insert's time;

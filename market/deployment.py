@@ -6,12 +6,16 @@ the path; nobody reads the environment.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from pathlib import Path
 
 import msgspec
 
 from market.errors import Corrupt
 from market.exchange import DEFAULT_EXCHANGES, ExchangeProfile
+from market.landscape import Landscape
+from market.price_encryption import PriceKeys
 
 
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,6 +35,17 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         tick_ms: time between two policy ticks, on the run's clock.
         is_episode: an exchange drives the clock; nobody acts before its first step.
         no_bid_sample_rate: share of no-bids that are recorded, with weight 1 / share.
+        tcf_vendor_id: our number in the IAB's global vendor list; None when not registered: then
+            no consent string can cover us, and under GDPR nothing of a user is used.
+        analytics_url: ``clickhouse://user:password@host:port/database`` of the server that keeps
+            the events; "" = the embedded engine, in the run folder.
+        kafka_servers: ``host:port`` of brokers with commas between, to which the event log is
+            shipped; "" = it is not.
+        kafka_topic: that the events go to; it must exist.
+        price_keys: by exchange name, the keys of those that encrypt the clearing price.
+        supply_folder: crawled ads.txt and sellers.json files, crawlers, address ranges
+            (``bidder.supply_files``); "" = none.
+        landscapes: what it takes to win, by exchange and format; first-price bids are shaded by it.
     """
 
     folder: str
@@ -50,6 +65,13 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     tick_ms: int = 1_800_000
     is_episode: bool = False
     no_bid_sample_rate: float = 1 / 64
+    tcf_vendor_id: int | None = None
+    analytics_url: str = ""
+    kafka_servers: str = ""
+    kafka_topic: str = "lodestone-events"
+    price_keys: dict[str, PriceKeys] = msgspec.field(default_factory=dict)
+    supply_folder: str = ""
+    landscapes: tuple[Landscape, ...] = ()
 
     @property
     def root(self) -> Path:
@@ -60,6 +82,21 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def control_path(self) -> Path:
         """The mapped control block (``market.control``)."""
         return self.root / "control.bin"
+
+    @property
+    def metrics_path(self) -> Path:
+        """The workers' counters (``bidder.metrics``)."""
+        return self.root / "rings" / "metrics.bin"
+
+    @property
+    def ledger_token(self) -> str:
+        """What who asks the recorder for its totals must send as ``Authorization: Bearer``.
+
+        The notice port is open to exchanges and browsers; budgets and spend are not theirs. Made
+        from the notice key, so that a run has no second secret to keep.
+        """
+        key = bytes.fromhex(self.notice_key_hex)
+        return hmac.new(key, b"lodestone ledger", hashlib.sha256).hexdigest()
 
     @property
     def snapshot_folder(self) -> Path:

@@ -188,7 +188,7 @@ class ClickHouseServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._databases = 0
-        self._http_port, self.port = _free_ports(2)
+        self._http_port, self.port = free_ports(2)
         (folder / "server.xml").write_text(
             f"""<?xml version="1.0"?>
 <yandex>
@@ -278,7 +278,7 @@ class Asked:
         return self.engine.execute(bind(sql, parameters))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [
             stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))

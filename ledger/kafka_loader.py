@@ -1,0 +1,272 @@
+"""The loader at scale: takes events from Kafka into the analytics engine, each event once.
+
+    python -m ledger.kafka_loader DEPLOYMENT
+
+Any number of these form one group and share the topic's partitions. A batch is inserted, and only
+then its offsets are committed; a crash, a lost partition or an engine that refuses means that the
+batch is read again, by this process or another, and the engine keeps one row of an event id. What
+is no message of a shipper goes to a quarantine file with its place, is counted, and holds nobody
+up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+import numpy as np
+
+from ledger.loader import event_table, in_table_order
+from ledger.shipper import events_of
+from market.control import ControlBlock, Word
+from market.deployment import read_deployment
+from market.errors import BadInput, Corrupt, LodestoneError, NotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from ledger.analytics import AnalyticsEngine
+    from market.deployment import Deployment
+
+GROUP: Final = "lodestone-loader"
+BATCH_MESSAGES: Final = 500
+BATCH_ROWS: Final = 50_000
+POLL_MS: Final = 200
+RETRY_S: Final = 1.0
+_VALUE_BYTES_KEPT: Final = 4_096
+
+
+class Record(Protocol):
+    """A message as a consumer hands it out."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Consumer(Protocol):
+    """What is used of aiokafka's consumer, which comes without types."""
+
+    async def start(self) -> None: ...  # noqa: D102
+    async def stop(self) -> None: ...  # noqa: D102
+    async def getmany(  # noqa: D102
+        self, *, timeout_ms: int, max_records: int
+    ) -> Mapping[object, list[Record]]: ...
+    async def commit(self, offsets: dict[object, int]) -> None: ...  # noqa: D102
+
+
+class Poison(msgspec.Struct, frozen=True):
+    """A message that could not be read, as a line of the quarantine file.
+
+    Attributes:
+        topic: where it was.
+        partition: of the topic.
+        offset: in the partition.
+        reason: what is wrong with it.
+        byte_count: of its value.
+        value_base64: the value's first bytes.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    byte_count: int
+    value_base64: str
+
+
+class Quarantine:
+    """A file of messages that could not be read, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens nothing until there is something to keep; ``count`` counts from now on."""
+        self._path = path
+        self.count = 0
+
+    def keep(self, record: Record, reason: str) -> None:
+        """Adds a message."""
+        value = record.value or b""
+        poison = Poison(
+            record.topic, record.partition, record.offset, reason, len(value),
+            base64.b64encode(value[:_VALUE_BYTES_KEPT]).decode(),
+        )  # fmt: skip
+        with self._path.open("ab") as file:
+            file.write(msgspec.json.encode(poison) + b"\n")
+        self.count += 1
+
+
+class KafkaLoader:
+    """Moves batches from a consumer to an engine; used by one task.
+
+    Attributes:
+        row_count: events inserted, repeats included.
+    """
+
+    def __init__(self, consumer: Consumer, engine: AnalyticsEngine, quarantine: Quarantine) -> None:
+        """Takes a consumer that commits nothing by itself."""
+        self._consumer = consumer
+        self._engine = engine
+        self._quarantine = quarantine
+        self._rows: list[npt.NDArray[np.void]] = []
+        self._offsets: dict[object, int] = {}
+        self.row_count = 0
+
+    def forget(self) -> None:
+        """Drops what is read and not inserted: its partitions may be another's now."""
+        self._rows.clear()
+        self._offsets.clear()
+
+    async def load_batch(self) -> int:
+        """Takes what there is, up to about BATCH_ROWS rows; returns how many rows it inserted.
+
+        After an error nothing is committed: the caller lets the consumer go and starts another.
+
+        Raises:
+            NotReady: the engine or the broker refuses.
+        """
+        row_count = 0
+        while row_count < BATCH_ROWS:
+            found = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH_MESSAGES)
+            if not any(found.values()):
+                break
+            for partition, records in found.items():
+                row_count += self._take(records)
+                if records:
+                    self._offsets[partition] = records[-1].offset + 1
+        offsets, rows = dict(self._offsets), list(self._rows)
+        if rows:
+            table = event_table(in_table_order(np.concatenate(rows)))
+            await asyncio.get_running_loop().run_in_executor(
+                None, self._engine.insert, "events", table
+            )
+        if offsets:
+            await self._consumer.commit(offsets)
+        self.forget()
+        inserted = sum(part.shape[0] for part in rows)
+        self.row_count += inserted
+        return inserted
+
+    def _take(self, records: list[Record]) -> int:
+        count = 0
+        for record in records:
+            try:
+                events = events_of(record.value or b"", record.headers)
+            except Corrupt as error:
+                self._quarantine.keep(record, str(error))
+                continue
+            self._rows.append(events)
+            count += events.shape[0]
+        return count
+
+
+async def run(deployment: Deployment) -> None:
+    """Loads until SIGTERM, SIGINT or the stop word.
+
+    Raises:
+        BadInput: the deployment names no Kafka or no server for the events.
+        NotReady: the engine is not there.
+    """
+    from ledger.clickhouse import ClickHouseEngine, address_of  # noqa: PLC0415
+
+    if not deployment.kafka_servers or not deployment.analytics_url:
+        raise BadInput(
+            "deployment: kafka_servers and analytics_url must both be set; the embedded engine "
+            "belongs to one process, which loads the log itself"
+        )
+    stopping = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+    words = ControlBlock(deployment.control_path).words
+    engine = ClickHouseEngine(address_of(deployment.analytics_url))
+    quarantine = Quarantine(deployment.log_folder / "quarantine.jsonl")
+    working = asyncio.create_task(_follow(deployment, engine, quarantine))
+    waiting = asyncio.create_task(stopping.wait())
+    try:
+        while not (stopping.is_set() or words[Word.STOP] or working.done()):
+            await asyncio.wait({working, waiting}, timeout=POLL_MS / 1000)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
+        engine.close()
+
+
+async def _follow(deployment: Deployment, engine: AnalyticsEngine, quarantine: Quarantine) -> None:
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - only who loads from Kafka has it
+
+    complaint = ""
+    while True:
+        consumer, loader = _consumer_of(deployment, engine, quarantine)
+        try:
+            await consumer.start()
+            while True:
+                await loader.load_batch()
+                complaint = ""
+        except (NotReady, KafkaError, OSError) as error:
+            text = " ".join(f"{type(error).__name__} {error}".split())[:300]
+            if text != complaint:
+                complaint = text
+                _say(f"{text}; the batch is read again")
+        finally:
+            # Leaves the group, so that the others have its partitions at once.
+            await consumer.stop()
+        await asyncio.sleep(RETRY_S)
+
+
+def _consumer_of(
+    deployment: Deployment, engine: AnalyticsEngine, quarantine: Quarantine
+) -> tuple[Any, KafkaLoader]:
+    from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener  # noqa: PLC0415
+
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=deployment.kafka_servers, group_id=GROUP, enable_auto_commit=False,
+        auto_offset_reset="earliest", max_partition_fetch_bytes=8 << 20,
+    )  # fmt: skip
+    loader = KafkaLoader(consumer, engine, quarantine)
+
+    class Listener(ConsumerRebalanceListener):
+        # aiokafka takes coroutines here, and says plain methods in its types.
+        async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, revoked: object
+        ) -> None:
+            # The eager protocol takes everything; what was read is read again after it.
+            del revoked
+            loader.forget()
+
+        async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, assigned: object
+        ) -> None:
+            del assigned
+
+    consumer.subscribe([deployment.kafka_topic], listener=Listener())
+    return consumer, loader
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"kafka loader: {line}\n")
+    sys.stderr.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the process; returns 2 for damage that an operator must look at, 1 for other errors."""
+    try:
+        asyncio.run(run(read_deployment(Path(arguments[0]))))
+    except LodestoneError as error:
+        _say(str(error))
+        return 2 if isinstance(error, Corrupt) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

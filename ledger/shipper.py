@@ -1,0 +1,353 @@
+"""The shipper: carries the event log to Kafka, each event at least once.
+
+    python -m ledger.shipper DEPLOYMENT
+
+The log is written first, always; this process follows it. Kafka being slow, away or dead means that
+the cursor stands still and the segments grow: nothing on the bid path waits for it, and nothing is
+lost. A frame of the log becomes one message per campaign in it, keyed by the campaign, so that a
+campaign's events stay in order; the header says the schema version and the frame. The cursor moves
+only when the broker has acknowledged every message before it, and it survives a crash: what was
+sent and not noted is sent again, and whoever loads it removes duplicates by the events' ids.
+
+It deliberately uses no transactions: ids are deterministic and the store deduplicates, so nothing
+needs exactly-once delivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import struct
+import sys
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+import numpy as np
+
+from ledger.disk import RealDisk
+from ledger.event_log import EVENT_LOG
+from ledger.frame import RECORDS
+from ledger.segment import SegmentReader
+from market.control import ControlBlock, Word
+from market.deployment import read_deployment
+from market.errors import BadInput, Corrupt, LodestoneError, NotReady
+from market.events import EVENT_DTYPE, SCHEMA_VERSION, read_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from ledger.frame import Frame
+    from market.deployment import Deployment
+
+HEADER_SCHEMA: Final = "schema"
+"""Name of the header with the records' schema version, u16 little-endian."""
+HEADER_FRAME: Final = "frame"
+"""Name of the header with the frame's sequence in the log, u64 little-endian."""
+
+BATCH_BYTES: Final = 8 << 20
+"""Of the log, that are sent before the cursor moves."""
+MESSAGE_BYTES_MAX: Final = 1 << 20
+"""A broker's usual limit is a little above; a campaign's part of a frame is split at it."""
+POLL_S: Final = 0.05
+RETRY_S: Final = 1.0
+
+_SCHEMA: Final = struct.Struct("<H")
+_FRAME: Final = struct.Struct("<Q")
+_CURSOR: Final = struct.Struct("<8sQI")
+_CURSOR_MAGIC: Final = b"LODESHIP"
+
+
+class Message(NamedTuple):
+    """One message: records of one campaign out of one frame."""
+
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class Sender(Protocol):
+    """Whoever brings messages to a broker."""
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Returns once every message is acknowledged by all in-sync replicas.
+
+        Raises:
+            NotReady: at least one was not; which of them arrived is not known.
+        """
+        ...
+
+
+class CursorFile:
+    """A sequence on disk, replaced as a whole: the old one or the new one, never half of it."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads nothing yet."""
+        self._path = path
+
+    def read(self) -> int:
+        """Returns the first sequence that is not done; 1 where there is no file.
+
+        Raises:
+            Corrupt: the file is damaged.
+        """
+        try:
+            body = self._path.read_bytes()
+        except FileNotFoundError:
+            return 1
+        sequence = _sequence_of(body)
+        if sequence is None:
+            raise Corrupt(
+                f"cursor {self._path.name}: {len(body)} bytes are no cursor; delete it, and "
+                "everything is sent again (whoever loads it removes the duplicates)"
+            )
+        return sequence
+
+    def write(self, next_sequence: int) -> None:
+        """Stores the sequence; returns when it is on disk."""
+        check = _check(next_sequence)
+        temporary = self._path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            file.write(_CURSOR.pack(_CURSOR_MAGIC, next_sequence, check))
+            file.flush()
+            os.fdatasync(file.fileno())
+        temporary.rename(self._path)
+        RealDisk().fsync_folder(self._path.parent)
+
+
+def _check(sequence: int) -> int:
+    return zlib.crc32(_FRAME.pack(sequence))
+
+
+def _sequence_of(body: bytes) -> int | None:
+    if len(body) != _CURSOR.size:
+        return None
+    magic, sequence, check = _CURSOR.unpack(body)
+    return sequence if magic == _CURSOR_MAGIC and check == _check(sequence) else None
+
+
+class Shipper:
+    """Follows one log to one sender."""
+
+    def __init__(
+        self,
+        reader: SegmentReader,
+        sender: Sender,
+        cursor: CursorFile,
+        durable_sequence: Callable[[], int | None],
+    ) -> None:
+        """Takes a reader that starts at the cursor.
+
+        Args:
+            reader: of the log, at ``cursor.read()``.
+            sender: to the broker.
+            cursor: moved after acknowledgements only.
+            durable_sequence: up to which frame the log is on disk; None where nobody says.
+        """
+        self._reader = reader
+        self._sender = sender
+        self._cursor = cursor
+        self._durable_sequence = durable_sequence
+        self._pending: list[Frame] = []
+        self.shipped_sequence = reader.next_sequence - 1
+
+    async def ship(self) -> int:
+        """Sends the next frames and moves the cursor; returns how many frames it took.
+
+        After an error the same frames are sent by the next call.
+
+        Raises:
+            NotReady: the broker did not acknowledge all, or the disk refuses; call again.
+            Corrupt: the log is damaged.
+        """
+        if not self._pending:
+            self._pending = self._reader.read(BATCH_BYTES, self._durable_sequence())
+        if not self._pending:
+            return 0
+        await self._sender.send([message for frame in self._pending for message in split(frame)])
+        last = self._pending[-1].sequence
+        self._cursor.write(last + 1)
+        count, self._pending = len(self._pending), []
+        self.shipped_sequence = last
+        return count
+
+
+def split(frame: Frame) -> list[Message]:
+    """Returns the messages of a frame, in order of campaigns; none for a control frame."""
+    if frame.kind != RECORDS:
+        return []
+    events = read_events(frame.body, frame.schema_version)
+    headers = (
+        (HEADER_SCHEMA, _SCHEMA.pack(SCHEMA_VERSION)),
+        (HEADER_FRAME, _FRAME.pack(frame.sequence)),
+    )
+    width = EVENT_DTYPE.itemsize
+    most = MESSAGE_BYTES_MAX // width
+    campaigns = events["campaign_id"]
+    whole = events.view(f"V{width}")
+    messages: list[Message] = []
+    for campaign in np.unique(campaigns).tolist():
+        own = whole[campaigns == campaign]
+        messages += [
+            Message(b"%d" % campaign, own[at : at + most].tobytes(), headers)
+            for at in range(0, own.shape[0], most)
+        ]
+    return messages
+
+
+def events_of(value: bytes, headers: Sequence[tuple[str, bytes]]) -> npt.NDArray[np.void]:
+    """Returns the events of a message, [N] of EVENT_DTYPE.
+
+    Raises:
+        Corrupt: it is no message of a shipper of this build or an older one.
+    """
+    said = dict(headers).get(HEADER_SCHEMA)
+    if said is None or len(said) != _SCHEMA.size:
+        raise Corrupt("message: it has no header 'schema' of two bytes; it is not a shipper's")
+    (version,) = _SCHEMA.unpack(said)
+    events = read_events(value, version)
+    if events.shape[0] == 0:
+        raise Corrupt("message: it holds no event")
+    return events
+
+
+class KafkaSender:
+    """A ``Sender`` to a Kafka cluster: acks=all, idempotent, every future looked at."""
+
+    def __init__(self, servers: str, topic: str) -> None:
+        """Connects to nothing yet; ``servers`` is ``host:port`` with commas between."""
+        self._servers = servers
+        self._topic = topic
+        self._producer: Producer | None = None
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """See ``Sender``."""
+        from aiokafka.errors import KafkaError  # noqa: PLC0415 - only who ships loads it
+
+        try:
+            producer = await self._connected()
+            waits = [
+                await producer.send(
+                    self._topic, value=message.value, key=message.key,
+                    headers=list(message.headers),
+                )
+                for message in messages
+            ]  # fmt: skip
+            results = await asyncio.gather(*waits, return_exceptions=True)
+        except (KafkaError, OSError) as error:
+            await self.close()
+            raise NotReady(self._trouble(error)) from error
+        failed = [result for result in results if isinstance(result, BaseException)]
+        if failed:
+            # An idempotent producer that failed once may refuse everything after it.
+            await self.close()
+            raise NotReady(
+                f"{len(failed)} of {len(results)} messages: {self._trouble(failed[0])}"
+            ) from failed[0]
+
+    async def close(self) -> None:
+        """Lets the connection go."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def _connected(self) -> Producer:
+        if self._producer is None:
+            from aiokafka import AIOKafkaProducer  # noqa: PLC0415 - as above
+
+            producer: Producer = AIOKafkaProducer(
+                bootstrap_servers=self._servers, acks="all", enable_idempotence=True,
+                compression_type="lz4", linger_ms=5, max_request_size=2 * MESSAGE_BYTES_MAX,
+            )  # fmt: skip
+            try:
+                await producer.start()
+            except BaseException:
+                await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+    def _trouble(self, error: BaseException) -> str:
+        text = " ".join(f"{type(error).__name__} {error}".split())[:300]
+        return f"Kafka at {self._servers}, topic {self._topic}: {text}; they are sent again"
+
+
+class Producer(Protocol):
+    """What is used of aiokafka's producer, which comes without types."""
+
+    async def start(self) -> None: ...  # noqa: D102
+    async def stop(self) -> None: ...  # noqa: D102
+    async def send(  # noqa: D102
+        self, topic: str, *, value: bytes, key: bytes, headers: list[tuple[str, bytes]]
+    ) -> asyncio.Future[object]: ...
+
+
+async def run(deployment: Deployment) -> None:
+    """Ships until SIGTERM, SIGINT or the stop word.
+
+    Raises:
+        BadInput: the deployment names no Kafka.
+        Corrupt: the control block, the cursor or the log is damaged.
+    """
+    if not deployment.kafka_servers:
+        raise BadInput("deployment: kafka_servers is empty; name the brokers as host:port")
+    stopping = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+    words = ControlBlock(deployment.control_path).words
+    cursor = CursorFile(deployment.root / "shipper.cursor")
+    sender = KafkaSender(deployment.kafka_servers, deployment.kafka_topic)
+    shipper = Shipper(
+        SegmentReader(deployment.segment_folder, RealDisk(), EVENT_LOG, cursor.read()),
+        sender, cursor, lambda: words[Word.DURABLE_SEQUENCE] or None,
+    )  # fmt: skip
+    working = asyncio.create_task(_follow(shipper))
+    waiting = asyncio.create_task(stopping.wait())
+    try:
+        while not (stopping.is_set() or words[Word.STOP] or working.done()):
+            await asyncio.wait({working, waiting}, timeout=POLL_S)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
+        await sender.close()
+
+
+async def _follow(shipper: Shipper) -> None:
+    complaint = ""
+    while True:
+        try:
+            count = await shipper.ship()
+        except NotReady as error:
+            if str(error) != complaint:
+                complaint = str(error)
+                _say(complaint)
+            await asyncio.sleep(RETRY_S)
+            continue
+        complaint = ""
+        if count == 0:
+            await asyncio.sleep(POLL_S)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"shipper: {line}\n")
+    sys.stderr.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the process; returns 2 for damage that an operator must look at, 1 for other errors."""
+    try:
+        asyncio.run(run(read_deployment(Path(arguments[0]))))
+    except LodestoneError as error:
+        _say(str(error))
+        return 2 if isinstance(error, Corrupt) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
