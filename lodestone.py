@@ -1,6 +1,6 @@
 """The front door: one command, its sub-commands mapped to rooms, imports only what is asked for.
 
-    lodestone demo | serve | replay | train response
+    lodestone demo | serve | replay | explain | attribute | train response
 
 Each takes ``--json``, prints progress on a terminal, and leaves with code 2 and one clear line when
 its input is bad or a file is damaged, with 1 when it cannot be done now.
@@ -45,6 +45,24 @@ def replay(
 
 
 @app.command()
+def explain(
+    request: Annotated[Path, typer.Argument(help="One OpenRTB request (or NDJSON, or gzip).")],
+    exchange: Annotated[str, typer.Option(help="Exchange profile it comes through.")] = "default",
+    catalogue: Annotated[
+        Path | None, typer.Option(help="Campaign file (TOML or JSON) instead of the shipped one.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder: its campaigns, pauses, money and caps instead.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say of every line item why it would or would not bid on a request, and at what price."""
+    from bidder.explain_table import run_explain
+
+    run_explain(request, exchange, catalogue, run, as_json=as_json)
+
+
+@app.command()
 def demo(
     seed: Annotated[int, typer.Option(help="Of everything that happens in the market.")] = 1,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Bid workers.")] = 2,
@@ -74,6 +92,27 @@ def serve(
     from campaigns.serve import run_serve
 
     run_serve(folder, workers=workers, as_json=as_json)
+
+
+@app.command()
+def attribute(
+    folder: Annotated[Path, typer.Argument(help="Run folder.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model, or several; all of them if none is named.")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="Channel: campaign, line_item, creative or exchange.")
+    ] = "campaign",
+    click_days: Annotated[float, typer.Option(help="Window of clicks.")] = 30.0,
+    view_days: Annotated[float, typer.Option(help="Window of impressions; 0: clicks only.")] = 1.0,
+    half_life_days: Annotated[float, typer.Option(help="Of the model decay.")] = 7.0,
+    as_json: Json = False,
+) -> None:
+    """Say which campaigns earned a run's conversions, by model; late events are taken in."""
+    from ledger.attribution.command import rules_of, run_attribute
+
+    rules = rules_of(click_days, view_days, half_life_days)
+    run_attribute(folder, tuple(model or ()), by, rules, as_json=as_json)
 
 
 train = typer.Typer(help="Train what ships (needs the extra `train`).", no_args_is_help=True)

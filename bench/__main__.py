@@ -10,9 +10,9 @@ import argparse
 import json
 import sys
 
-from bench import serving
+from bench import decide, edge, serving
 
-BENCHES = {"serving": serving.run}
+BENCHES = {"decide": decide.run, "edge": edge.run, "serving": serving.run}
 
 
 def main() -> int:

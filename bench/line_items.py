@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from market.campaign import (
     Budget,
     Campaign,
-    Creative,
     FrequencyCap,
     Goal,
     GoalKind,
@@ -22,6 +21,7 @@ from market.campaign import (
     Targeting,
     check,
 )
+from market.creative import MEDIA_TYPES, Creative, NativeImage, NativeParts
 
 if TYPE_CHECKING:
     from bench.bodies import Template
@@ -60,14 +60,6 @@ _ADM = (
     'width="{w}" height="{h}" alt="Shop {n}" style="border:0"></a>'
     '<img src="{{{{IMPRESSION_URL}}}}" width="1" height="1" alt="" style="display:none"></div>'
 )
-_VAST = (
-    '<VAST version="{vast}"><Ad id="{id}"><InLine><AdSystem>shop</AdSystem><AdTitle>Shop {n}'
-    "</AdTitle><Impression><![CDATA[{{{{IMPRESSION_URL}}}}]]></Impression><Creatives><Creative>"
-    "<Linear><Duration>00:00:15</Duration><VideoClicks><ClickThrough><![CDATA[{{{{CLICK_URL}}}}]]>"
-    '</ClickThrough></VideoClicks><MediaFiles><MediaFile delivery="progressive" type="{mime}" '
-    'width="{w}" height="{h}"><![CDATA[https://cdn.shop{n}.example/{id}]]></MediaFile>'
-    "</MediaFiles></Linear></Creative></Creatives></InLine></Ad></VAST>"
-)
 
 
 class Facts(NamedTuple):
@@ -102,14 +94,15 @@ def facts_of(template: Template) -> Facts:
             if isinstance(publisher, dict) and isinstance(publisher.get("id"), str | int):
                 values["publisher"] = str(publisher["id"])
     deals: list[str] = []
+    seats = [str(seat) for seat in document.get("wseat") or ()]
     for imp in document["imp"]:
-        pmp = imp.get("pmp")
-        if isinstance(pmp, dict):
-            deals += [deal["id"] for deal in pmp.get("deals") or () if "id" in deal]
+        for deal in (imp.get("pmp") or {}).get("deals") or ():
+            deals.append(str(deal["id"]))
+            seats += [str(seat) for seat in deal.get("wseat") or ()]
     return Facts(
         values=values,
         imps=tuple(document["imp"]),
-        seats=tuple(str(seat) for seat in document.get("wseat") or ()),
+        seats=tuple(dict.fromkeys(seats)),
         deals=tuple(deals),
         blocked=tuple(str(category) for category in document.get("bcat") or ()),
     )
@@ -187,45 +180,68 @@ def _targeting(homes: list[Facts], chosen: random.Random) -> Targeting:
 
 
 def _creatives(homes: list[Facts], line_item_id: int) -> tuple[Creative, ...]:
-    wanted: list[tuple[str, int, int, int, str]] = []
-    for home in homes:
-        for imp in home.imps[:1]:
-            wanted += _fitting(imp)
-    wanted += [("banner", w, h, 0, "image/jpeg") for w, h in _SIZES]
-    made: list[Creative] = []
-    for shape, w, h, protocol, mime in dict.fromkeys(wanted):
-        creative_id = line_item_id * 100 + len(made)
-        names = {"w": w, "h": h, "n": line_item_id % 300, "id": creative_id, "mime": mime}
-        is_timed = shape in ("video", "audio")
-        vast = {2: "2.0", 3: "3.0", 7: "4.0", 9: "1.0"}.get(protocol, "3.0")
-        made.append(
-            Creative(
-                creative_id=creative_id, format=shape, width=w, height=h, protocol=protocol,
-                duration_ms=15_000 if is_timed else 0, media_type=mime,
-                adm=_VAST.format(vast=vast, **names) if is_timed else _ADM.format(**names),
-                landing_url=f"https://shop{line_item_id % 300}.example/landing",
-            )
+    """Returns three creatives: what the first imp of each home would show, then common banners."""
+    wanted = [fit for home in homes for imp in home.imps[:1] for fit in _fitting(imp)]
+    wanted += [_Fit("banner", w, h) for w, h in _SIZES]
+    return tuple(
+        _creative(fit, line_item_id, line_item_id * 100 + k)
+        for k, fit in enumerate(list(dict.fromkeys(wanted))[:3])
+    )
+
+
+class _Fit(NamedTuple):
+    shape: str
+    width: int = 0
+    height: int = 0
+    protocol: int = 0
+    media_type: str = "image/jpeg"
+    duration_ms: int = 0
+
+
+def _creative(fit: _Fit, line_item_id: int, creative_id: int) -> Creative:
+    shop = f"https://cdn.shop{line_item_id % 300}.example"
+    rest: dict[str, Any] = {"landing_url": f"{shop}/landing"}
+    if fit.shape == "banner":
+        rest["adm"] = _ADM.format(w=fit.width, h=fit.height, n=line_item_id % 300, id=creative_id)
+    elif fit.shape == "native":
+        rest["native"] = NativeParts(
+            title="Boots that last a winter", sponsored=f"Shop {line_item_id % 300}",
+            description="Light, warm and dry: made for ten thousand steps a day.",
+            call_to_action="See them", rating="4.5", price="129 USD", display_url="shop.example",
+            image=NativeImage(url=f"{shop}/{creative_id}.jpg", width=1200, height=627),
+            icon=NativeImage(url=f"{shop}/icon.png", width=300, height=300),
         )  # fmt: skip
-        if len(made) == 3:
-            break
-    return tuple(made)
+    else:
+        rest |= {"media_url": f"{shop}/{creative_id}.bin", "bitrate_kbps": 800}
+    return Creative(
+        creative_id=creative_id, format=fit.shape, width=fit.width, height=fit.height,
+        protocol=fit.protocol, duration_ms=fit.duration_ms, media_type=fit.media_type, **rest,
+    )  # fmt: skip
 
 
-def _fitting(imp: dict[str, Any]) -> list[tuple[str, int, int, int, str]]:
-    """Returns (format, w, h, protocol, media type) of one creative that this imp would show."""
-    banner, video, audio = imp.get("banner"), imp.get("video"), imp.get("audio")
+def _fitting(imp: dict[str, Any]) -> list[_Fit]:
+    """Returns a creative that this imp would show, if it offers one of the usual formats."""
+    banner = imp.get("banner")
     if isinstance(banner, dict):
         sizes = [(f.get("w"), f.get("h")) for f in banner.get("format") or ()]
         sizes.append((banner.get("w"), banner.get("h")))
         for w, h in sizes:
             if w and h and int(w) > 0 and int(h) > 0:
-                return [("banner", int(w), int(h), 0, "image/jpeg")]
-        return []
-    for shape, media, mime in (("video", video, "video/mp4"), ("audio", audio, "audio/mpeg")):
+                return [_Fit("banner", int(w), int(h))]
+    for shape in ("video", "audio"):
+        media = imp.get(shape)
         if isinstance(media, dict):
-            spoken = [p for p in media.get("protocols") or () if p in (2, 3, 7)]
-            mimes = [m for m in media.get("mimes") or () if m in ("video/mp4", "video/webm")]
-            size = (int(media.get("w") or 640), int(media.get("h") or 480))
-            w, h = size if shape == "video" else (0, 0)
-            return [(shape, w, h, spoken[0] if spoken else 3, mimes[0] if mimes else mime)]
-    return [("native", 0, 0, 0, "image/jpeg")] if imp.get("native") else []
+            return [_timed(shape, media)]
+    return [_Fit("native")] if imp.get("native") else []
+
+
+def _timed(shape: str, media: dict[str, Any]) -> _Fit:
+    mimes = [m for m in media.get("mimes") or () if m in MEDIA_TYPES]
+    usual = "video/mp4" if shape == "video" else "audio/mpeg"
+    seconds = 15
+    if media.get("maxduration"):
+        seconds = min(seconds, int(media["maxduration"]))
+    seconds = max(seconds, int(media.get("minduration") or 0))
+    required = media.get("rqddurs") or [seconds]
+    size = (int(media.get("w") or 640), int(media.get("h") or 480)) if shape == "video" else (0, 0)
+    return _Fit(shape, *size, 3, mimes[0] if mimes else usual, int(required[0]) * 1000)

@@ -23,6 +23,7 @@ import uvloop
 from bench.load import Load, drive, drive_at
 from bidder.candidates import Compilation, allocate_rows, compile_snapshot
 from bidder.caps import create_cap_file
+from bidder.metrics import create_metrics_file
 from bidder.recommendation.network import read_artefact
 from ledger.ring import Ring
 from market.control import ControlBlock, Word, WorkerWord
@@ -128,6 +129,7 @@ def workers(folder: Path, snapshot: Snapshot, cores: Sequence[int]) -> Generator
         path.mkdir(parents=True, exist_ok=True)
     block = ControlBlock.create(deployment.control_path)
     create_cap_file(deployment.ring_folder / "caps.bin", len(cores))
+    create_metrics_file(deployment.metrics_path, deployment)
     write_snapshot(snapshot_path(deployment.snapshot_folder, 1), snapshot)
     block.live.is_active[: snapshot.arrays.line_items.shape[0]] = 1
     block.words[Word.SNAPSHOT_VERSION] = 1

@@ -7,15 +7,19 @@ thousands; nothing else in the house decides a bid (the slow twin in the tests e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from bidder.kernels import decide_block
+from bidder.kernels import decide_bundle
+from bidder.kernels_bound import prepare, refresh
+from bidder.kernels_bundle import Bundle
 from bidder.kernels_cap import cap_add
+from bidder.work import CODES_MIN, Work, new_found, new_work
+from market.control import Word
 from market.decision import DECISION_DTYPE
-from market.events import EVENT_DTYPE, FEATURE_COUNT
+from market.events import EVENT_DTYPE
 from market.kernel import compiled_for
 from market.kernels import mix
 from market.opportunity import no_opportunities
@@ -32,49 +36,9 @@ if TYPE_CHECKING:
 
 _CAP = int(CreditKind.CAP)
 _RESET = int(CreditKind.RESET)
-PROPENSITY_DRAWS = 32
-"""Keyed draws by which the probability of a creative's choice is estimated."""
+_LIVE_EPOCH = int(Word.LIVE_EPOCH)
 _WINDOW_MS_MAX = 604_800_000
 """A count that comes back after its counter was dropped is kept for the longest window."""
-
-
-class Work(NamedTuple):
-    """Scratch of one decision: reused, never read across opportunities.
-
-    Shapes: words[W], scratch[W] uint64; features[F] uint32; vector[2E], bias[2] float64;
-    chosen[2] float64 = pctr, pcvr; draws[2, 32] float64; best, offer, nothing: [1] of
-    DECISION_DTYPE.
-    """
-
-    words: npt.NDArray[np.uint64]
-    scratch: npt.NDArray[np.uint64]
-    features: npt.NDArray[np.uint32]
-    vector: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
-    chosen: npt.NDArray[np.float64]
-    draws: npt.NDArray[np.float64]
-    best: npt.NDArray[np.void]
-    offer: npt.NDArray[np.void]
-    nothing: npt.NDArray[np.void]
-
-
-def new_work(snapshot: Snapshot) -> Work:
-    """Returns scratch of the sizes that this snapshot needs."""
-    words = snapshot.arrays.rows.shape[1]
-    nothing = np.zeros(1, DECISION_DTYPE)
-    nothing["line_item_row"] = nothing["creative_row"] = nothing["deal_index"] = -1
-    return Work(
-        words=np.zeros(words, np.uint64),
-        scratch=np.zeros(words, np.uint64),
-        features=np.zeros(FEATURE_COUNT, np.uint32),
-        vector=np.zeros(snapshot.arrays.context_vectors.shape[1]),
-        bias=np.zeros(2),
-        chosen=np.zeros(2),
-        draws=np.zeros((2, PROPENSITY_DRAWS)),
-        best=np.zeros(1, DECISION_DTYPE),
-        offer=np.zeros(1, DECISION_DTYPE),
-        nothing=nothing,
-    )
 
 
 class Decider:
@@ -94,19 +58,34 @@ class Decider:
         worker: int = 0,
         cap_slots: npt.NDArray[np.void] | None = None,
         no_bid_sample_rate: float = 0.0,
+        words: memoryview | None = None,
     ) -> None:
-        """Takes the snapshot; ``cap_slots`` [W, S] is shared by workers (None: one of its own)."""
+        """Takes the snapshot and the live arrays as they are.
+
+        Args:
+            snapshot: what to decide against, see ``swap``.
+            live: of the control block or in process; read at every decision.
+            worker: index of this decider's row of ``cap_slots``.
+            cap_slots: [W, S] of CAP_SLOT_DTYPE, shared by workers; None: one of its own.
+            no_bid_sample_rate: share of no-bids that get an event.
+            words: of the control block that ``live`` is of: its LIVE_EPOCH says when they changed.
+                None: whoever writes the live arrays calls ``refresh``.
+        """
         self.snapshot = snapshot
         self.worker = worker
         self._live = live
         self._sample_rate = no_bid_sample_rate
-        self._work = new_work(snapshot)
+        self._words = words
+        self._live_epoch = 0
+        self._code_count = CODES_MIN
+        self._work = self._new_work()
         self._parked: dict[int, int] = {}
         state = new_state(snapshot.arrays.budgets.shape[0])
         self.state: BidState = state if cap_slots is None else state._replace(cap_slots=cap_slots)
         self._budget_rows = _budget_rows(snapshot)
         self._versions = _versions(snapshot)
-        self._code: Callable[..., None] | None = None
+        self.refresh()
+        self._bind()
 
     def swap(self, snapshot: Snapshot) -> None:
         """Makes ``snapshot`` the current one; money and counts carry over by budget id."""
@@ -118,9 +97,37 @@ class Decider:
         for budget, row in self._budget_rows.items():
             available[row] = self._parked.pop(budget, 0)
         self.state = self.state._replace(available_micros=available)
-        self._work = new_work(snapshot)
+        traffic = self._work.bounds.traffic
+        self._work = self._new_work()
+        self._work.bounds.traffic[:] = traffic
+        self.refresh()
         self._versions = _versions(snapshot)
-        self._code = None
+        self._bind()
+
+    def refresh(self) -> None:
+        """Takes in that live arrays changed: makes the bounds of the search anew.
+
+        Must follow every write to the live arrays; with ``words`` it does so by itself. Until then
+        a line item that was switched on, or now bids more, may be overlooked.
+        """
+        if self._words is not None:
+            # Read before the arrays: a change while they are read is a change still to be seen.
+            self._live_epoch = self._words[_LIVE_EPOCH]
+        refresh(self.snapshot.arrays, self._live, self._work.bounds)
+
+    def _new_work(self) -> Work:
+        work = new_work(self.snapshot, self._code_count)
+        prepare(self.snapshot.arrays, work.bounds)
+        return work
+
+    def _make_ready(self, opportunities: Opportunities) -> None:
+        """Before a block: follows the live arrays, and makes room for this many codes."""
+        if self._words is not None and self._words[_LIVE_EPOCH] != self._live_epoch:
+            self.refresh()
+        if opportunities.codes.shape[0] > self._code_count:
+            self._code_count = 2 * opportunities.codes.shape[0]
+            self._work = self._work._replace(found=new_found(self._code_count))
+            self._bind()
 
     def credit(self, records: npt.NDArray[np.void], now_ms: int) -> None:
         """Takes credits from the budgets' owner, [N] of ``market.state.CREDIT_DTYPE``, in order."""
@@ -154,9 +161,10 @@ class Decider:
         events: npt.NDArray[np.void],
     ) -> None:
         """Decides a block into ``decisions`` [N] and ``events`` [N] (kind 0: none), in order."""
-        decide_block(
+        self._make_ready(opportunities)
+        decide_bundle(
+            self._bundle.address, self._bundle.kind,
             opportunities.records, opportunities.codes, opportunities.deals,
-            self.snapshot.arrays, self._live, self.state, self._work, self._versions,
             self.worker, self.snapshot.head.seed, self._sample_rate, decisions, events,
         )  # fmt: skip
 
@@ -170,25 +178,29 @@ class Decider:
 
         Skips the kernel's look at the types of its arguments, which costs as much as a decision.
         """
-        assert opportunities.records.flags.c_contiguous
-        code = self._code or self._bind()
-        code(
+        self._make_ready(opportunities)
+        self._code(
+            self._bundle.address, self._bundle.kind,
             opportunities.records, opportunities.codes, opportunities.deals,
-            self.snapshot.arrays, self._live, self.state, self._work, self._versions,
             self.worker, self.snapshot.head.seed, self._sample_rate, decisions, events,
         )  # fmt: skip
 
-    def _bind(self) -> Callable[..., None]:
-        """Looks up the machine code for this snapshot's arrays; an empty block changes nothing."""
+    def _bind(self) -> None:
+        """Lays out what decisions read, and looks up their machine code.
+
+        Follows every exchange of one of these arrays for another. The empty block that the lookup
+        runs changes nothing.
+        """
+        self._bundle = Bundle(
+            self.snapshot.arrays, self._live, self.state, self._work, self._versions
+        )
         block = no_opportunities(0, 1, 1)
-        self._code = compiled_for(
-            decide_block,
-            block.records, block.codes, block.deals,
-            self.snapshot.arrays, self._live, self.state, self._work, self._versions,
+        self._code: Callable[..., None] = compiled_for(
+            decide_bundle,
+            self._bundle.address, self._bundle.kind, block.records, block.codes, block.deals,
             self.worker, self.snapshot.head.seed, self._sample_rate,
             np.zeros(0, DECISION_DTYPE), np.zeros(0, EVENT_DTYPE),
         )  # fmt: skip
-        return self._code
 
     def decide(
         self, opportunities: Opportunities
@@ -207,7 +219,6 @@ class Decider:
         self.decide(block)
         cap_add(self.state.cap_slots, self.worker, mix(np.uint64(1)), -1, 0, 0)
         self.state.no_bids[:] = before
-        self._bind()
 
 
 def _budget_rows(snapshot: Snapshot) -> dict[int, int]:

@@ -9,57 +9,41 @@ from __future__ import annotations
 
 import struct
 from array import array
-from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from bidder.privacy import permission_of, user_id_of
-from bidder.slot import FORMAT_NAMES, Slot, slot_of
-from market.chance import code_of, opportunity_key, user_key
+from bidder.codes import CodeBook
+from bidder.context import FLAG_CODES, Place, dimensions_of, languages_of, lists_of
+from bidder.floors import DealRow, currency_of, deal_row, imp_duration_floors
+from bidder.pods import ads_of
+from bidder.privacy import ALLOWED, Permission, permission_of, user_id_of
+from bidder.slot import FORMAT_NAMES, NO_REST, REST, Slot, block_struct, slot_of
+from bidder.supply_chain import NO_SUPPLY, Supply
+from market.chance import opportunity_key, pair_code, user_key
 from market.decision import NoBidReason
+from market.exchange import auction_type_of
 from market.money import CURRENCY_NUMBERS, price_from_wire
-from market.openrtb import (
-    App,
-    BidRequest,
-    Deal,
-    Imp,
-    Site,
-)
-from market.openrtb_reading import (
-    currencies_of,
-    number_text,
-    texts,
-)
+from market.openrtb_reading import currencies_of, number_text
 from market.opportunity import (
-    CODE_LIST_COUNT,
     CURRENCY_COUNT_MAX,
     DEAL_DTYPE,
-    DIMENSION_COUNT,
+    LANGUAGE_COUNT_MAX,
     OPPORTUNITY_DTYPE,
-    SIZE_COUNT_MAX,
     Opportunities,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from market.exchange import ExchangeProfile
+    from market.openrtb import BidRequest, Deal, Imp
 
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_HOUR_CODES = tuple(code_of(f"{day} {hour}") for day in _DAYS for hour in range(24))
-_INVENTORY_CODES = {name: code_of(name) for name in ("site", "app", "dooh")}
-_EPOCH_WEEKDAY = 4
-"""1 January 1970 was a Thursday; Sunday is day 0."""
-
-_HOUR_MS = 3_600_000
-_USD = CURRENCY_NUMBERS["USD"]
-_CODE_BOOK_MAX = 500_000
 _USERS_MAX = 65_536
 """Users whose pseudonym is remembered: they come back within the minute."""
-_TAXONOMIES_KNOWN = (None, 1)
-"""``cattax``: absent means 1, the IAB content taxonomy 1.0 (2.6 section 3.2.1)."""
+_USER_ID_CHARS_MAX = 256
+_VIEWABILITY = "viewability"
 
 
 class Refusal(NamedTuple):
@@ -73,12 +57,19 @@ class Refusal(NamedTuple):
 class Offer(NamedTuple):
     """What a request offers after the edge.
 
+    A dynamic pod is offered once for each ad that may fit into it, any other imp once: as one
+    record per deal that somebody here holds, in the order sent, and then, unless it is a private
+    auction, as one open record: each record gets its own bid or none, so
+    that no deal's bid is dropped for an open one (implementation guide, section 7.3).
+
     Attributes:
-        opportunities: one record per usable imp.
-        imps: the imps of those records, same order.
-        deals: per record the deals that its deal slice stands for.
+        opportunities: the records.
+        imps: the imp of each record.
+        deals: per record the deals that its deal slice stands for, one or none.
         quantities_micros: per record impressions per bid, times 10^6.
         refusals: what was dropped; imp_index -1 refuses the request as a whole.
+        imp_indexes: place in the request of the imp of each record.
+        permission: what may be used of the user; the records hold nothing else.
     """
 
     opportunities: Opportunities
@@ -86,36 +77,19 @@ class Offer(NamedTuple):
     deals: tuple[tuple[Deal, ...], ...]
     quantities_micros: tuple[int, ...]
     refusals: tuple[Refusal, ...]
-
-
-DealRow: TypeAlias = tuple[int, int, int, int, int, int, int, int]
-"""Values of one deal in the order of ``market.opportunity.DEAL_DTYPE``."""
-
-
-class _CodeBook(dict[str, int]):
-    """Codes of texts seen before: hashing a text once saves a microsecond at every later request.
-
-    Bounded: texts come from outside, so a full book is emptied rather than grown for ever.
-    """
-
-    def __missing__(self, text: str) -> int:
-        if len(self) >= _CODE_BOOK_MAX:
-            self.clear()
-        code = self[text] = code_of(text)
-        return code
+    imp_indexes: tuple[int, ...]
+    permission: Permission = ALLOWED
 
 
 def _record_struct() -> struct.Struct:
-    """One packer for a whole record: a single call instead of fifty field assignments."""
-    letters = {"u8": "Q", "i8": "q", "u4": "I", "i4": "i", "u2": "H", "u1": "B"}
-    layout, at = "<", 0
-    fields = cast("Mapping[str, tuple[Any, ...]]", OPPORTUNITY_DTYPE.fields)
-    for name in OPPORTUNITY_DTYPE.names or ():
-        dtype, offset = fields[name][0], fields[name][1]
-        base, shape = dtype.subdtype or (dtype, (1,))
-        layout += f"{offset - at}x{shape[0]}{letters[base.str[1:]]}"
-        at = offset + dtype.itemsize
-    return struct.Struct(f"{layout}{OPPORTUNITY_DTYPE.itemsize - at}x")
+    """One packer for a whole record: a single call instead of ninety field assignments.
+
+    The columns that only a special slot fills come as one piece of bytes (``bidder.slot.REST``).
+    """
+    first, end = REST
+    head = block_struct("key_hi", first)
+    tail = block_struct(end, "")
+    return struct.Struct(f"{head.format}{len(NO_REST)}s{tail.format[1:]}")
 
 
 _RECORD = _record_struct()
@@ -123,74 +97,160 @@ assert _RECORD.size == OPPORTUNITY_DTYPE.itemsize
 
 
 class Edge:
-    """Turns requests into opportunities; keeps only a book of codes between requests."""
+    """Turns requests into opportunities; keeps only a book of codes between requests.
 
-    def __init__(self, user_salt: bytes) -> None:
-        """Takes the salt of user pseudonyms (``Deployment.user_salt_hex``)."""
-        self._codes = _CodeBook()
-        self._user_keys = lru_cache(_USERS_MAX)(partial(user_key, user_salt))
+    Attributes:
+        deals_held: codes of the deals that a line item holds (``snapshot.arrays.deal_codes``); a
+            deal that nobody holds is no offer to us. None = every deal counts.
+
+    Keys of the request used here: id, imp, test, at, cur, wlang, wlangb and, of an imp: id, tagid,
+    bidfloor, bidfloorcur, secure, instl, rwdd, metric.{type,value}, banner.pos,
+    video.{pos,plcmt,mincpmpersec,durfloors}, audio.{mincpmpersec,durfloors},
+    pmp.{private_auction,deals.{id,bidfloor,bidfloorcur,at,wseat,wadomain,guar,mincpmpersec,
+    durfloors}}. The rest: ``bidder.context`` (where and to whom), ``bidder.slot`` (formats),
+    ``bidder.privacy``, ``bidder.supply_chain``.
+    """
+
+    def __init__(
+        self, user_salt: bytes, tcf_vendor_id: int | None = None, supply: Supply = NO_SUPPLY
+    ) -> None:
+        """Takes the salt of user pseudonyms, our TCF vendor id and the operator's supply lists."""
+        self.deals_held: frozenset[int] | None = None
+        self._tcf_vendor_id = tcf_vendor_id
+        self._supply = supply
+        self._codes = CodeBook()
+        self._key_of = partial(user_key, user_salt)
+        self._known_keys = lru_cache(_USERS_MAX)(self._key_of)
         self._windows: dict[tuple[str, int], int] = {}
 
     def read(self, request: BidRequest, profile: ExchangeProfile, arrival_ms: int) -> Offer:
         """Returns what ``request`` offers through the exchange of ``profile``."""
-        whole = _whole_refusal(request)
+        whole = self._whole_refusal(request, profile)
         if whole is not None:
-            return Offer(_NOTHING, (), (), (), (whole,))
-        permission = permission_of(request)
-        user_id = user_id_of(request) if permission.may_know_user else None
-        pool: list[int] = []
-        dimensions = self._dimensions(request, profile, arrival_ms, is_known=user_id is not None)
-        list_first, list_count = self._lists(request, pool, may_know=permission.may_know_user)
-        currencies = _currencies(request)
-        shared = _Shared(
-            profile, arrival_ms, self._user_keys(user_id) if user_id else 0,
-            dimensions, list_first, list_count, currencies, request.at or 2, int(request.test == 1),
-        )  # fmt: skip
+            return Offer(_NOTHING, (), (), (), (whole,), ())
+        shared, pool = self._shared(request, profile, arrival_ms)
         packed = bytearray()
-        imps: list[Imp] = []
-        deals: list[tuple[Deal, ...]] = []
+        records: list[tuple[int, Imp, tuple[Deal, ...], int]] = []
         deal_rows: list[DealRow] = []
         refusals: list[Refusal] = []
-        quantities: list[int] = []
         for index, imp in enumerate(request.imp):
             slot = slot_of(imp)
-            if isinstance(slot, str):
-                refusals.append(Refusal(index, NoBidReason.UNUSABLE_IMP, slot))
+            floors = slot if isinstance(slot, str) else imp_duration_floors(imp, pool)
+            if isinstance(slot, str) or isinstance(floors, str):
+                refusals.append(Refusal(index, NoBidReason.UNUSABLE_IMP, str(floors)))
                 continue
-            kept = self._deals(imp, pool, deal_rows)
-            packed += self._record(
-                request, imp, slot, shared, len(deal_rows) - len(kept), len(kept)
-            )
-            quantities.append(slot.quantity_micros)
-            imps.append(imp)
-            deals.append(kept)
+            record = self._record(request, imp, slot, shared, floors)
+            deals = self._deals(imp, profile, pool, deal_rows)
+            first = len(deal_rows) - len(deals)
+            is_open = imp.pmp is None or imp.pmp.private_auction != 1
+            for sequence in range(ads_of(imp)):
+                ad = record if sequence == 0 else _next_record(record, sequence)
+                for k, deal in enumerate(deals):
+                    packed += _deal_record(ad, first + k, deal_rows[first + k][0])
+                    records.append((index, imp, (deal,), slot.quantity_micros))
+                if is_open:
+                    packed += ad
+                    records.append((index, imp, (), slot.quantity_micros))
+            if not is_open and not deals:
+                refusals.append(Refusal(index, NoBidReason.DEAL_REQUIRED, "imp.pmp.deals"))
         opportunities = Opportunities(
             records=np.frombuffer(packed, OPPORTUNITY_DTYPE) if packed else _NOTHING.records,
             codes=np.frombuffer(array("Q", pool), np.uint64) if pool else _NOTHING.codes,
             deals=np.array(deal_rows, DEAL_DTYPE) if deal_rows else _NOTHING.deals,
         )
-        return Offer(opportunities, tuple(imps), tuple(deals), tuple(quantities), tuple(refusals))
+        indexes, imps, deals_of, quantities = zip(*records, strict=True) if records else _NO_RECORDS
+        return Offer(
+            opportunities, imps, deals_of, quantities, tuple(refusals), indexes, shared.permission
+        )  # fmt: skip
+
+    def permission(self, request: BidRequest) -> Permission:
+        """Returns what may be used of the request's user."""
+        return permission_of(request, self._tcf_vendor_id)
+
+    def _user_key(self, user_id: str) -> int:
+        """Returns the pseudonym of a user; long ids are made up, and are not remembered."""
+        is_usual = len(user_id) <= _USER_ID_CHARS_MAX
+        return self._known_keys(user_id) if is_usual else self._key_of(user_id)
+
+    def _whole_refusal(self, request: BidRequest, profile: ExchangeProfile) -> Refusal | None:
+        """Returns why nothing of a request can be used, None if it can."""
+        contradiction = _contradiction(request)
+        if contradiction:
+            return Refusal(-1, NoBidReason.CONTRADICTORY_REQUEST, contradiction)
+        if auction_type_of(request.at, profile) is None:
+            return Refusal(-1, NoBidReason.AUCTION_TYPE_UNKNOWN, "at")
+        objection = self._supply.objection(request, profile)
+        return None if objection is None else Refusal(-1, *objection)
+
+    def _shared(
+        self, request: BidRequest, profile: ExchangeProfile, arrival_ms: int
+    ) -> tuple[_Shared, list[int]]:
+        """Returns what all imps of the request have in common, and the pool of its codes."""
+        permission = self.permission(request)
+        user_id = user_id_of(request) if permission.may_use_user_id else None
+        pool: list[int] = []
+        dimensions, place = dimensions_of(
+            request, profile.name, arrival_ms, permission, self._codes
+        )
+        list_first, list_count = lists_of(request, permission, self._codes, pool)
+        languages = _NO_LANGUAGES
+        if request.wlang or request.wlangb:
+            codes = [self._codes[name] for name in languages_of(request)[:LANGUAGE_COUNT_MAX]]
+            languages = (*codes, *_NO_LANGUAGES[len(codes) :])
+        auction_type = auction_type_of(request.at, profile)
+        assert auction_type is not None, "refused before"
+        return _Shared(
+            profile, arrival_ms, self._user_key(user_id) if user_id else 0, dimensions,
+            list_first, list_count, _currencies(request, profile), auction_type,
+            int(request.test == 1), place, languages, permission,
+        ), pool  # fmt: skip
 
     def _record(
-        self, request: BidRequest, imp: Imp, slot: Slot, shared: _Shared, deal_first: int,
-        deal_count: int,
-    ) -> bytes:  # fmt: skip
+        self, request: BidRequest, imp: Imp, slot: Slot, shared: _Shared, floors: tuple[int, ...]
+    ) -> bytes:
+        """Returns the bytes of the imp's open record."""
         key_hi, key_lo = opportunity_key(shared.profile.name, request.id, imp.id)
-        tag = number_text(imp.tagid)
         dimensions = shared.dimensions
-        dimensions[11] = self._codes[tag] if tag else 0
-        floor_currency = CURRENCY_NUMBERS.get((imp.bidfloorcur or "USD").strip().upper(), 0)
+        self._fill_imp(dimensions, imp)
         window = self._window_ms(shared.profile, slot.formats)
         return _RECORD.pack(
             key_hi, key_lo, shared.arrival_ms, shared.user_key, shared.profile.exchange_id,
-            *dimensions, *shared.list_first, *shared.list_count, deal_first, deal_count,
-            int(imp.pmp is not None and imp.pmp.private_auction == 1), slot.formats,
-            min(max(shared.auction_type, 0), 65_535), shared.is_test, int(imp.secure == 1),
-            price_from_wire(imp.bidfloor or 0.0), floor_currency, *shared.currencies,
-            *slot.sizes, *_ZERO_SIZES[len(slot.sizes) :], len(slot.sizes),
-            slot.duration_ms_min, slot.duration_ms_max, slot.attributes_blocked, slot.protocols,
-            slot.media_types, slot.quantity_micros, window,
+            *dimensions, *shared.list_first, *shared.list_count, 0, 0, 0, slot.formats,
+            shared.auction_type, shared.is_test, int(imp.secure == 1),
+            price_from_wire(imp.bidfloor or 0.0), currency_of(imp.bidfloorcur), *shared.currencies,
+            *slot.sizes, slot.size_count, *slot.duration_ms_min, *slot.duration_ms_max,
+            *slot.attributes_blocked, *slot.protocols, *slot.media_types, slot.rest,
+            slot.quantity_micros, min(window, slot.exp_ms or window),
+            *shared.place, _viewability_ppm(imp), *shared.languages, *floors,
         )  # fmt: skip
+
+    def _fill_imp(self, dimensions: list[int], imp: Imp) -> None:
+        """Sets the dimensions that are an imp's own."""
+        codes = self._codes
+        dimensions[11] = codes.of(imp.tagid)
+        position = (imp.banner and imp.banner.pos) or (imp.video and imp.video.pos)
+        dimensions[21] = codes[str(position)] if position else 0
+        placement = imp.video and imp.video.plcmt
+        dimensions[22] = codes[str(placement)] if placement else 0
+        dimensions[23] = FLAG_CODES[imp.instl == 1]
+        dimensions[24] = FLAG_CODES[imp.rwdd == 1]
+
+    def _deals(
+        self, imp: Imp, profile: ExchangeProfile, pool: list[int], rows: list[DealRow]
+    ) -> tuple[Deal, ...]:
+        """Appends the rows of the imp's usable deals and returns those deals."""
+        if imp.pmp is None or not imp.pmp.deals:
+            return ()
+        held = self.deals_held
+        kept: list[Deal] = []
+        for deal in imp.pmp.deals:
+            if held is not None and self._codes[number_text(deal.id) or ""] not in held:
+                continue
+            row = deal_row(deal, profile, self._codes, pool)
+            if row is not None:
+                rows.append(row)
+                kept.append(deal)
+        return tuple(kept)
 
     def _window_ms(self, profile: ExchangeProfile, formats: int) -> int:
         """Returns the longest billing window over the imp's formats: any of them may be shown."""
@@ -203,129 +263,6 @@ class Edge:
                 if formats & bit
             )
         return window
-
-    def _dimensions(
-        self, request: BidRequest, profile: ExchangeProfile, arrival_ms: int, *, is_known: bool
-    ) -> list[int]:
-        """Returns codes by ``market.opportunity.Dimension``; PLACEMENT is set per imp."""
-        codes = self._codes
-        found = [0] * DIMENSION_COUNT
-        found[0] = codes[profile.name]
-        offset_minutes = 0
-        device = request.device
-        if device is not None:
-            geo = device.geo
-            if geo is not None:
-                found[1] = codes[geo.country] if geo.country else 0
-                region = number_text(geo.region)
-                found[2] = codes[region] if region else 0
-                city = number_text(geo.city) if is_known else None
-                found[3] = codes[city] if city else 0
-                offset_minutes = min(max(geo.utcoffset or 0, -1440), 1440)
-            if device.devicetype is not None:
-                found[4] = codes[str(device.devicetype)]
-            os_name = number_text(device.os)
-            found[5] = codes[os_name] if os_name else 0
-            if device.connectiontype is not None:
-                found[6] = codes[str(device.connectiontype)]
-            found[7] = codes[device.language] if device.language else 0
-            carrier = number_text(device.carrier)
-            found[15] = codes[carrier] if carrier else 0
-        channel = request.site or request.app or request.dooh
-        if channel is not None:
-            inventory = channel.domain
-            if isinstance(channel, Site):
-                found[8] = _INVENTORY_CODES["site"]
-            elif isinstance(channel, App):
-                found[8] = _INVENTORY_CODES["app"]
-                inventory = number_text(channel.bundle) or channel.domain
-            else:
-                found[8] = _INVENTORY_CODES["dooh"]
-            found[9] = codes[inventory] if inventory else 0
-            publisher = number_text(channel.publisher.id) if channel.publisher else None
-            found[10] = codes[publisher] if publisher else 0
-        hour = (arrival_ms // 60_000 + offset_minutes) // 60
-        found[12] = _HOUR_CODES[(hour + _EPOCH_WEEKDAY * 24) % 168]
-        user = request.user
-        if user is not None and is_known:
-            found[13] = codes[user.gender] if user.gender else 0
-            if user.yob is not None:
-                found[14] = codes[age_band(arrival_ms, user.yob)]
-        return found
-
-    def _lists(  # noqa: C901 - nine lists, one after the other
-        self, request: BidRequest, pool: list[int], *, may_know: bool
-    ) -> tuple[list[int], list[int]]:
-        """Appends the lists of ``market.opportunity.CodeList`` to the pool; (first, count) each."""
-        channel = request.site or request.app or request.dooh
-        content = channel.content if channel is not None else None
-        first: list[int] = []
-        count: list[int] = []
-
-        def end_list() -> None:
-            start = first[-1] + count[-1] if first else 0
-            first.append(start)
-            count.append(len(pool) - start)
-
-        user = request.user
-        if may_know and user is not None and user.data:
-            for data in user.data:
-                for segment in data.segment or ():
-                    self._add(pool, (segment.id,))
-        end_list()
-        if isinstance(channel, (Site, App)):
-            self._add(pool, channel.cat)
-        if content is not None:
-            self._add(pool, content.cat)
-        end_list()
-        if channel is not None and channel.keywords:
-            self._add(pool, _keywords(channel.keywords))
-        if content is not None and content.keywords:
-            self._add(pool, _keywords(content.keywords))
-        end_list()
-        for values in (
-            request.wseat, request.bseat, request.acat, request.bcat, request.badv, request.bapp,
-        ):  # fmt: skip
-            start = len(pool)
-            if values:
-                self._add(pool, values)
-            first.append(start)
-            count.append(len(pool) - start)
-        assert len(first) == CODE_LIST_COUNT
-        return first, count
-
-    def _add(self, pool: list[int], values: Sequence[str | float | None] | None) -> None:
-        """Appends the codes of a list of identifiers; empty ones say nothing."""
-        codes = self._codes
-        for value in values or ():
-            text = value if isinstance(value, str) else number_text(value)
-            if text:
-                pool.append(codes[text])
-
-    def _deals(self, imp: Imp, pool: list[int], rows: list[DealRow]) -> tuple[Deal, ...]:
-        """Appends the imp's usable deals to ``rows`` (DEAL_DTYPE order) and returns them."""
-        if imp.pmp is None or not imp.pmp.deals:
-            return ()
-        kept: list[Deal] = []
-        for deal in imp.pmp.deals:
-            name = number_text(deal.id)
-            if name is None or (deal.bidfloor is not None and deal.bidfloor < 0):
-                continue
-            seats = texts(deal.wseat)
-            currency = CURRENCY_NUMBERS.get((deal.bidfloorcur or "USD").strip().upper(), 0)
-            floor = -1 if deal.bidfloor is None else price_from_wire(deal.bidfloor)
-            at = min(max(deal.at or 0, 0), 65_535)
-            domains = texts(deal.wadomain)
-            first = len(pool)
-            rows.append(
-                (
-                    self._codes[name], floor, currency, at, first, len(seats),
-                    first + len(seats), len(domains),
-                )
-            )  # fmt: skip
-            pool.extend([self._codes[text] for text in (*seats, *domains)])
-            kept.append(deal)
-        return tuple(kept)
 
 
 class _Shared(NamedTuple):
@@ -340,9 +277,13 @@ class _Shared(NamedTuple):
     currencies: tuple[int, ...]
     auction_type: int
     is_test: int
+    place: Place
+    languages: tuple[int, ...]
+    permission: Permission
 
 
-_ZERO_SIZES = (0,) * SIZE_COUNT_MAX
+_NO_LANGUAGES = (0,) * LANGUAGE_COUNT_MAX
+_NO_RECORDS: tuple[tuple[Any, ...], ...] = ((), (), (), ())
 _NOTHING = Opportunities(
     records=np.zeros(0, OPPORTUNITY_DTYPE),
     codes=np.zeros(1, np.uint64),
@@ -350,21 +291,32 @@ _NOTHING = Opportunities(
 )
 
 
-def age_band(arrival_ms: int, birth_year: int) -> str:
-    """Returns the decade of a user's age, such as ``30``, in the year of the arrival."""
-    year = datetime.fromtimestamp(arrival_ms / 1000, UTC).year
-    return str((year - birth_year) // 10 * 10)
+def _offset(name: str) -> int:
+    return cast("Mapping[str, tuple[Any, ...]]", OPPORTUNITY_DTYPE.fields)[name][1]
 
 
-def _whole_refusal(request: BidRequest) -> Refusal | None:
-    """Returns why nothing of a request can be used, None if it can."""
-    contradiction = _contradiction(request)
-    if contradiction:
-        return Refusal(-1, NoBidReason.CONTRADICTORY_REQUEST, contradiction)
-    # Our ads are named in the first taxonomy: a block in another one cannot be checked.
-    if request.bcat and request.cattax not in _TAXONOMIES_KNOWN:
-        return Refusal(-1, NoBidReason.CATEGORY_BLOCKED, "cattax")
-    return None
+_KEY_AT = _offset("key_hi")
+_DEAL_AT = _offset("deal_first")
+_KEY = struct.Struct("<Q")
+_DEAL = struct.Struct("<iiB")
+assert [_offset(name) - _DEAL_AT for name in ("deal_count", "is_private")] == [4, 8]
+
+
+def _next_record(record: bytes, sequence: int) -> bytes:
+    """Returns the record of a further ad in a dynamic pod, with a key of its own."""
+    own = bytearray(record)
+    (key_hi,) = _KEY.unpack_from(own, _KEY_AT)
+    _KEY.pack_into(own, _KEY_AT, pair_code(key_hi, sequence))
+    return bytes(own)
+
+
+def _deal_record(record: bytes, deal_row: int, deal_code: int) -> bytearray:
+    """Returns the record of one deal of the imp: private to it, with a key of its own."""
+    own = bytearray(record)
+    (key_hi,) = _KEY.unpack_from(own, _KEY_AT)
+    _KEY.pack_into(own, _KEY_AT, pair_code(key_hi, deal_code))
+    _DEAL.pack_into(own, _DEAL_AT, deal_row, 1, 1)
+    return own
 
 
 def _contradiction(request: BidRequest) -> str:
@@ -378,17 +330,38 @@ def _contradiction(request: BidRequest) -> str:
     return ""
 
 
-_USD_ONLY = (_USD, *(0,) * (CURRENCY_COUNT_MAX - 1))
+_ONE_CURRENCY: dict[str | float, tuple[int, ...]] = {
+    name: (number, *(0,) * (CURRENCY_COUNT_MAX - 1)) for name, number in CURRENCY_NUMBERS.items()
+}
 
 
-def _currencies(request: BidRequest) -> tuple[int, ...]:
-    """Returns ISO numbers of accepted currencies, 0-padded; unknown names are left out."""
-    if not request.cur or request.cur == ["USD"]:
-        return _USD_ONLY
+def _currencies(request: BidRequest, profile: ExchangeProfile) -> tuple[int, ...]:
+    """Returns ISO numbers of accepted currencies, 0-padded; unknown names are left out.
+
+    Where none is named it is the exchange's own (``ExchangeProfile.currency``, USD by default).
+    """
+    named = request.cur
+    if not named:
+        return _ONE_CURRENCY[profile.currency]
+    if len(named) == 1 and named[0] in _ONE_CURRENCY:
+        return _ONE_CURRENCY[named[0]]
     known = [CURRENCY_NUMBERS[c] for c in currencies_of(request) if c in CURRENCY_NUMBERS]
     known = known[:CURRENCY_COUNT_MAX]
     return (*known, *(0,) * (CURRENCY_COUNT_MAX - len(known)))
 
 
-def _keywords(text: str | None) -> tuple[str, ...]:
-    return tuple(word for part in (text or "").split(",") if (word := part.strip()))
+def _viewability_ppm(imp: Imp) -> int:
+    """Returns the lowest viewability that a metric of the imp states, in millionths; 0 = unsaid.
+
+    A metric is a probability (2.6 section 3.2.5): what is not within 0 to 1 says nothing.
+    """
+    if not imp.metric:
+        return 0
+    stated = [
+        metric.value
+        for metric in imp.metric
+        if metric.value is not None
+        and 0 <= metric.value <= 1
+        and (number_text(metric.type) or "").strip().lower() == _VIEWABILITY
+    ]
+    return max(round(min(stated) * 1_000_000), 1) if stated else 0

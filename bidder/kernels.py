@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from bidder.kernels_bid import currency_index, evaluate
+from bidder.kernels_bound import refresh, take_context
+from bidder.kernels_bundle import opened
 from bidder.kernels_cap import cap_add, cap_counter_key
 from bidder.kernels_creative import choice_propensity
-from bidder.kernels_match import match
+from bidder.kernels_match import look_up
+from bidder.kernels_search import find_reason, search
 from bidder.recommendation.kernels import context_side
 from market.chance import Purpose
 from market.decision import NoBidReason
@@ -35,7 +37,6 @@ from market.kernels import (
     at_opportunity,
     context_features,
     hash_pair,
-    scale_up,
     stream,
     uniform,
 )
@@ -44,7 +45,7 @@ from market.opportunity import CodeList
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bidder.decide import Work
+    from bidder.work import Work
     from market.control import LiveArrays
     from market.snapshot import SnapshotArrays
     from market.state import BidState
@@ -55,8 +56,9 @@ Record: TypeAlias = Any
 
 _CONTEXT = np.array([int(d) for d in CONTEXT_DIMENSIONS], np.int64)
 _U0 = np.uint64(0)
-_U1 = np.uint64(1)
 _TEST = int(EventFlag.TEST)
+# After so many opportunities the bounds are made again, for the contexts that were met.
+_FIRST_LOOK, _SECOND_LOOK = 256.0, 16_384.0
 _BID = int(EventKind.BID)
 _NO_BID = int(EventKind.NO_BID)
 _NO_BID_SAMPLE = int(Purpose.NO_BID_SAMPLE)
@@ -186,8 +188,9 @@ def decide_block(
 ) -> None:
     """Decides records[N] in order of arrival; fills decisions[N] and events[N].
 
-    work: scratch of ``bidder.decide.new_work``. An event of kind 0 is none: a no-bid that was not
-    sampled. State is updated in place after every opportunity.
+    work: scratch of ``bidder.work.new_work``, its bounds refreshed after the last change of the
+    live arrays. An event of kind 0 is none: a no-bid that was not sampled. State is updated in
+    place after every opportunity.
     """
     for n in range(records.shape[0]):
         opportunity = records[n]
@@ -205,37 +208,19 @@ def decide_block(
         best[0]["line_item_row"] = -1
         reason, detail = R_NO_ACTIVE, 0
         if arrays.creatives.shape[0] > 0:
-            reason, detail = match(opportunity, codes, arrays, work.words, work.scratch)
-        if reason == 0:
             context_side(
                 work.features, arrays.context_vectors, arrays.context_bias, work.vector, work.bias
             )
-            best_rank = np.int64(-1)
-            for w in range(work.words.shape[0]):
-                word = work.words[w]
-                while word != _U0:
-                    low = word & (~word + _U1)
-                    row = w * 64 + np.int64(_trailing_zeros(low))
-                    word ^= low
-                    stop = evaluate(
-                        opportunity, codes, deals, arrays, live, state, row, worker, seed,
-                        work.vector, work.bias, work.chosen, work.offer[0],
-                    )  # fmt: skip
-                    if stop != 0:
-                        reason = max(reason, stop)
-                        continue
-                    rank = scale_up(
-                        work.offer[0]["bid_cpm_micros"],
-                        arrays.rates_micros[
-                            0, currency_index(arrays.currencies, work.offer[0]["bid_currency"])
-                        ],
-                    )
-                    if rank > best_rank or (
-                        rank == best_rank
-                        and work.offer[0]["line_item_id"] < best[0]["line_item_id"]
-                    ):
-                        best_rank = rank
-                        best[0] = work.offer[0]
+            take_context(arrays, work)
+            seen = work.bounds.traffic[0]
+            if seen == _FIRST_LOOK or seen == _SECOND_LOOK:  # noqa: PLR1714, SIM109 - a kernel
+                refresh(arrays, live, work.bounds)
+            look_up(opportunity, codes, arrays, work.found)
+            search(opportunity, codes, deals, arrays, live, state, work, worker, seed)
+            if best[0]["line_item_row"] < 0:
+                reason, detail = find_reason(
+                    opportunity, codes, deals, arrays, live, state, work, worker, seed
+                )
         decision = decisions[n]
         event = events[n]
         event["kind"] = 0
@@ -268,24 +253,21 @@ def decide_block(
 
 
 @kernel
-def _trailing_zeros(low: np.uint64) -> int:
-    """Returns the index of the one set bit of ``low``."""
-    n = 0
-    if low & np.uint64(0xFFFFFFFF) == _U0:
-        n += 32
-        low >>= np.uint64(32)
-    if low & np.uint64(0xFFFF) == _U0:
-        n += 16
-        low >>= np.uint64(16)
-    if low & np.uint64(0xFF) == _U0:
-        n += 8
-        low >>= np.uint64(8)
-    if low & np.uint64(0xF) == _U0:
-        n += 4
-        low >>= np.uint64(4)
-    if low & np.uint64(0x3) == _U0:
-        n += 2
-        low >>= np.uint64(2)
-    if low & _U1 == _U0:
-        n += 1
-    return n
+def decide_bundle(
+    address: int,
+    kind: Any,  # noqa: ANN401 - whatever the bundle holds
+    records: npt.NDArray[np.void],
+    codes: npt.NDArray[np.uint64],
+    deals: npt.NDArray[np.void],
+    worker: int,
+    seed: int,
+    sample_rate: float,
+    decisions: npt.NDArray[np.void],
+    events: npt.NDArray[np.void],
+) -> None:
+    """As ``decide_block``, with (arrays, live, state, work, versions) in a ``kernels_bundle``."""
+    arrays, live, state, work, versions = opened(address, kind)
+    decide_block(
+        records, codes, deals, arrays, live, state, work, versions, worker, seed, sample_rate,
+        decisions, events,
+    )  # fmt: skip

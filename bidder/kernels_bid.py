@@ -1,4 +1,4 @@
-"""The bid of one line item as machine code: deal, floor, currency, value, price, money."""
+"""The bid of one line item as machine code: value, price, money."""
 
 # To the compiler an int is an np.int64 and both are one type; to numpy's stubs they are strangers,
 # so a cast or a return would be an error on every line. The rules that compare them are off inside;
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from bidder.kernels_cap import cap_obstacle
-from bidder.kernels_creative import choose_creative, creatives_obstacle
-from bidder.kernels_match import find_row
+from bidder.kernels_creative import choose_creative, creatives_obstacle, show
+from bidder.kernels_terms import condition_obstacle, find_deal, floor_of
 from market.decision import NoBidReason
 from market.events import BUDGETS_PER_LINE_ITEM
 from market.kernel import bare_kernel as kernel
 from market.kernels import amount_micros, scale_down, scale_up
 from market.money import PRICE_CPM_MICROS_MAX
-from market.snapshot import Table
+from market.snapshot import LANDSCAPE_POINTS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,11 +34,8 @@ Record: TypeAlias = Any
 """One record of a structured array (``np.void``): numpy's stubs take its fields for arrays."""
 
 _U0 = np.uint64(0)
-_U1 = np.uint64(1)
-_FIXED_PRICE = 3
-_NO_RATE = np.int64(2**62)
+_FIRST_PRICE, _FIXED_PRICE = 1, 3
 _PRICE_MAX = np.int64(PRICE_CPM_MICROS_MAX)
-_TABLE_DOMAIN = int(Table.ADVERTISER_DOMAIN)
 
 R_DEAL = int(NoBidReason.DEAL_REQUIRED)
 R_FLIGHT = int(NoBidReason.OUTSIDE_FLIGHT)
@@ -47,68 +44,6 @@ R_CURRENCY = int(NoBidReason.CURRENCY_NOT_CONVERTIBLE)
 R_SIZE = int(NoBidReason.SIZE_NOT_OFFERED)
 R_BUDGET = int(NoBidReason.BUDGET_EXHAUSTED)
 R_FLOOR = int(NoBidReason.BELOW_FLOOR)
-
-
-@kernel
-def find_deal(
-    opportunity: Record,
-    codes: npt.NDArray[np.uint64],
-    deals: npt.NDArray[np.void],
-    arrays: SnapshotArrays,
-    line_item: Record,
-    row: int,
-) -> int:
-    """Returns the index (in the opportunity's deals) of the best deal to bid on, -1 for none.
-
-    A deal fits if the line item holds its id, its seat list, if any, has the line item's seat, and
-    its list of advertiser domains, if any, has the line item's. Among several the one with the
-    lowest floor in USD, the first of equals; a deal whose floor has no rate comes last.
-    """
-    best = np.int64(-1)
-    best_floor = np.int64(0)
-    for i in range(opportunity["deal_count"]):
-        deal: Record = deals[opportunity["deal_first"] + i]
-        is_held = False
-        for k in range(line_item["deal_first"], line_item["deal_first"] + line_item["deal_count"]):
-            is_held = is_held or arrays.deal_codes[k] == deal["code"]
-        if not is_held:
-            continue
-        may_bid = deal["seat_count"] == 0
-        for k in range(deal["seat_first"], deal["seat_first"] + deal["seat_count"]):
-            may_bid = may_bid or codes[k] == line_item["seat_code"]
-        may_bid = may_bid and is_domain_allowed(deal, codes, arrays, row)
-        if not may_bid:
-            continue
-        floor, floor_currency = deal_floor(opportunity, deal)
-        index = currency_index(arrays.currencies, floor_currency)
-        floor_usd = scale_up(floor, arrays.rates_micros[0, index]) if index >= 0 else _NO_RATE
-        if best < 0 or floor_usd < best_floor:
-            best = np.int64(i)
-            best_floor = np.int64(floor_usd)
-    return best
-
-
-@kernel
-def is_domain_allowed(
-    deal: Record, codes: npt.NDArray[np.uint64], arrays: SnapshotArrays, row: int
-) -> bool:
-    """Returns whether the advertiser of line item ``row`` may bid on it (2.6 ``wadomain``)."""
-    if deal["domain_count"] == 0:
-        return True
-    bit = np.uint64(row & 63)
-    for k in range(deal["domain_first"], deal["domain_first"] + deal["domain_count"]):
-        named = find_row(arrays.row_keys, arrays.row_values, _TABLE_DOMAIN, codes[k])
-        if named >= 0 and (arrays.rows[named, row >> 6] >> bit) & _U1 != _U0:
-            return True
-    return False
-
-
-@kernel
-def deal_floor(opportunity: Record, deal: Record) -> tuple[int, int]:
-    """Returns (floor, its currency) of a bid on this deal: the deal's own, else the imp's."""
-    if deal["floor_cpm_micros"] >= 0:
-        return deal["floor_cpm_micros"], deal["floor_currency"]
-    return opportunity["floor_cpm_micros"], opportunity["floor_currency"]
 
 
 @kernel
@@ -150,7 +85,119 @@ def bid_value(
 
 
 @kernel
-def evaluate(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one check after the other
+def landscape_row(landscape: npt.NDArray[np.void], exchange: int, shown_format: int) -> int:
+    """Returns the row of the price landscape for this exchange and format, -1 for none.
+
+    That of the format itself, else that of all the exchange's formats.
+    """
+    general = np.int64(-1)
+    for i in range(landscape.shape[0]):
+        if landscape[i]["exchange"] == exchange:
+            if landscape[i]["format"] == shown_format:
+                return np.int64(i)
+            if landscape[i]["format"] == 0:
+                general = np.int64(i)
+    return general
+
+
+@kernel
+def shaded_price(
+    points: Record, value: int, price_max: int, floor: int, usd_rate_micros: int
+) -> int:
+    """Returns the price in [floor, price_max] with the highest expected surplus.
+
+    Surplus is (value - price) P(win | price), with P the step function of ``points`` (one record
+    of LANDSCAPE_DTYPE, in USD): it is highest at a point or at the floor. Of equals the lowest
+    price. Where no price up to ``price_max`` has a surplus, ``price_max``: whoever never bids there
+    never learns whether it wins. Money in micros CPM of the bid's currency; ``usd_rate_micros`` is
+    units of it per USD. Source: Krishna, "Auction Theory" (2010), section 2.3, against a known
+    distribution of the highest other bid.
+    """
+    best = np.int64(price_max)
+    best_surplus = 0.0
+    for k in range(LANDSCAPE_POINTS):
+        price = max(scale_up(points["price_cpm_micros"][k], usd_rate_micros), floor)
+        if price > price_max:
+            break
+        surplus = np.float64(value - price) * points["win_probability"][k]
+        if surplus > best_surplus:
+            best = np.int64(price)
+            best_surplus = surplus
+    return best
+
+
+@kernel
+def price_offer(
+    opportunity: Record,
+    codes: npt.NDArray[np.uint64],
+    deals: npt.NDArray[np.void],
+    deal_index: int,
+    arrays: SnapshotArrays,
+    line_item: Record,
+    creative: Record,
+    bid: float,
+    factor: float,
+    account: int,
+    currency: int,
+    offer: Record,
+) -> int:
+    """Fills price, floor, deal and shading of offer[...]; R_CURRENCY if the floor has no rate.
+
+    bid: of one impression before shading, account micros; factor: shades it where the exchange has
+    no price landscape; account, currency: indexes of the account's and the bid's currency. The
+    price may be below the floor.
+    """
+    rate = arrays.rates_micros[account, currency]
+    floor, floor_currency = floor_of(
+        opportunity, codes, deals, deal_index, creative["format"], creative["duration_ms"]
+    )
+    floor_index = currency_index(arrays.currencies, floor_currency)
+    if floor_index < 0:
+        return R_CURRENCY
+    floor_price = np.int64(scale_up(floor, arrays.rates_micros[currency, floor_index]))
+    auction_type = np.int64(opportunity["auction_type"])
+    is_guaranteed = False
+    offer["deal_index"] = deal_index
+    offer["deal_code"] = _U0
+    if deal_index >= 0:
+        deal: Record = deals[opportunity["deal_first"] + deal_index]
+        offer["deal_code"] = deal["code"]
+        is_guaranteed = deal["is_guaranteed"] != 0
+        if deal["auction_type"] != 0:
+            auction_type = np.int64(deal["auction_type"])
+    points = np.int64(-1)
+    if auction_type == _FIRST_PRICE and deal_index < 0:
+        # A landscape is of the open auction: on a deal others bid.
+        points = landscape_row(arrays.landscape, opportunity["exchange"], creative["format"])
+    shading = factor if auction_type == _FIRST_PRICE and points < 0 else 1.0
+    # The ceiling is taken before the cast: a float beyond int64 has no integer.
+    ceiling = np.float64(line_item["bid_cpm_micros_max"])
+    bid_cpm = np.int64(min(1000.0 * bid * shading, ceiling))
+    # A price above the maximum would be refused when its notice states it.
+    price = min(np.int64(scale_down(bid_cpm, rate)), _PRICE_MAX)
+    if points >= 0 and price > 0:
+        worth_cpm = np.int64(min(1000.0 * bid, np.float64(_PRICE_MAX)))
+        whole = price
+        price = shaded_price(
+            arrays.landscape[points], min(np.int64(scale_down(worth_cpm, rate)), _PRICE_MAX),
+            whole, floor_price, arrays.rates_micros[currency, 0],
+        )  # fmt: skip
+        shading = np.float64(price) / np.float64(whole)
+    if is_guaranteed and price < floor_price:
+        # The seller counts on this bid: what it is worth today does not matter, the ceiling does.
+        dearest = min(np.int64(scale_down(line_item["bid_cpm_micros_max"], rate)), _PRICE_MAX)
+        price = min(floor_price, dearest)
+    if deal_index >= 0 and auction_type == _FIXED_PRICE and price >= floor_price:
+        price = floor_price
+    offer["bid_cpm_micros"] = price
+    offer["floor_cpm_micros"] = floor_price
+    offer["rate_micros"] = rate
+    offer["shading_factor"] = shading
+    return 0
+
+
+@kernel
+def evaluate(  # noqa: C901, PLR0911 - one check after the other
     opportunity: Record,
     codes: npt.NDArray[np.uint64],
     deals: npt.NDArray[np.void],
@@ -170,29 +217,19 @@ def evaluate(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one check after the oth
     offer is one record of DECISION_DTYPE. Returns 0 (BID) when the offer stands.
     """
     line_item: Record = arrays.line_items[row]
-    deal_index = find_deal(opportunity, codes, deals, arrays, line_item, row)
+    deal_index = find_deal(opportunity, codes, deals, arrays, line_item)
     if deal_index < 0 and (opportunity["is_private"] or line_item["is_deal_only"]):
         return R_DEAL
     if not line_item["start_at_ms"] <= opportunity["arrival_ms"] < line_item["end_at_ms"]:
         return R_FLIGHT
     if not live.is_active[row]:
         return R_NOT_ACTIVE
+    reason = condition_obstacle(opportunity, arrays, line_item)
+    if reason != 0:
+        return reason
     account = currency_index(arrays.currencies, line_item["account_currency"])
     currency = bid_currency_index(opportunity, arrays, account)
     if account < 0 or currency < 0:
-        return R_CURRENCY
-    floor = opportunity["floor_cpm_micros"]
-    floor_currency = opportunity["floor_currency"]
-    auction_type = opportunity["auction_type"]
-    deal_code = _U0
-    if deal_index >= 0:
-        deal: Record = deals[opportunity["deal_first"] + deal_index]
-        deal_code = deal["code"]
-        floor, floor_currency = deal_floor(opportunity, deal)
-        if deal["auction_type"] != 0:
-            auction_type = deal["auction_type"]
-    floor_index = currency_index(arrays.currencies, floor_currency)
-    if floor_index < 0:
         return R_CURRENCY
     reason = cap_obstacle(opportunity, arrays, state.cap_slots, worker, line_item, -1)
     if reason != 0:
@@ -204,51 +241,45 @@ def evaluate(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one check after the oth
     )
     if creative_row < 0:
         return reached if reached != 0 else R_SIZE
-    rate = arrays.rates_micros[account, currency]
     value, bid = bid_value(
         line_item["conversion_micros"], chosen[0], chosen[1],
         live.pacing_lambda[row], live.ratio_mu[row],
     )  # fmt: skip
-    shading = live.shading_factor[row] if auction_type == 1 else 1.0
-    # The ceiling is taken before the cast: a float beyond int64 has no integer.
-    bid_cpm = np.int64(min(1000.0 * bid * shading, np.float64(line_item["bid_cpm_micros_max"])))
-    # A price above the maximum would be refused when its notice states it.
-    price = min(np.int64(scale_down(bid_cpm, rate)), _PRICE_MAX)
-    floor_price = scale_up(floor, arrays.rates_micros[currency, floor_index])
-    is_fixed = deal_index >= 0 and auction_type == _FIXED_PRICE
-    if is_fixed and price >= floor_price:
-        price = floor_price
-    reserved = amount_micros(price, opportunity["quantity_micros"], rate)
+    creative: Record = arrays.creatives[creative_row]
+    reason = price_offer(
+        opportunity, codes, deals, deal_index, arrays, line_item, creative, bid,
+        live.shading_factor[row], account, currency, offer,
+    )  # fmt: skip
+    if reason != 0:
+        return reason
+    price = offer["bid_cpm_micros"]
+    reserved = amount_micros(price, opportunity["quantity_micros"], offer["rate_micros"])
     for k in range(BUDGETS_PER_LINE_ITEM):
         budget_row = line_item["budget_rows"][k]
         offer["budgets"][k] = _U0
         if budget_row >= 0:
             budget: Record = arrays.budgets[budget_row]
             offer["budgets"][k] = budget["budget_id"]
-            if state.available_micros[budget_row] < reserved:
+            # A daily budget is of its own day: what is left of yesterday's is not today's.
+            is_of_today = budget["start_at_ms"] <= opportunity["arrival_ms"] < budget["end_at_ms"]
+            if not is_of_today or state.available_micros[budget_row] < reserved:
                 return R_BUDGET
-    if price <= 0 or price < floor_price:
+    if price <= 0 or price < offer["floor_cpm_micros"]:
         return R_FLOOR
-    creative = arrays.creatives[creative_row]
     offer["line_item_row"] = row
     offer["creative_row"] = creative_row
     offer["advertiser_id"] = line_item["advertiser_id"]
     offer["campaign_id"] = line_item["campaign_id"]
     offer["line_item_id"] = line_item["line_item_id"]
     offer["creative_id"] = creative["creative_id"]
-    offer["bid_cpm_micros"] = price
     offer["reserved_micros"] = reserved
-    offer["floor_cpm_micros"] = floor_price
     offer["value_micros"] = np.int64(value)
-    offer["rate_micros"] = rate
     offer["deadline_ms"] = opportunity["arrival_ms"] + opportunity["billing_window_ms"]
-    offer["deal_code"] = deal_code
-    offer["deal_index"] = deal_index
     offer["bid_currency"] = arrays.currencies[currency]
     offer["account_currency"] = line_item["account_currency"]
     offer["size"] = creative["size"]
     offer["pctr"] = chosen[0]
     offer["pcvr"] = chosen[1]
-    offer["shading_factor"] = shading
     offer["format"] = creative["format"]
+    show(opportunity, creative, offer)
     return 0

@@ -15,10 +15,11 @@ import numpy as np
 from bidder.kernels_cap import cap_obstacle
 from bidder.recommendation.kernels import pair_probabilities
 from market.chance import Purpose
-from market.decision import NoBidReason
+from market.creative import ATTRIBUTE_SKIPPABLE
+from market.decision import REASON_RANKS, NoBidReason
 from market.kernel import bare_kernel as kernel
 from market.kernels import at_opportunity, mix, normal, stream
-from market.opportunity import Format
+from market.opportunity import DURATION_COUNT_MAX, Format
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,8 +34,10 @@ _U0 = np.uint64(0)
 _U1 = np.uint64(1)
 _CREATIVE_CHOICE = int(Purpose.CREATIVE_CHOICE)
 _PROPENSITY = int(Purpose.PROPENSITY)
-_BANNER = int(Format.BANNER)
+_BANNER, _VIDEO, _AUDIO, _NATIVE = (int(f) for f in Format)
+_SKIPPABLE = ATTRIBUTE_SKIPPABLE
 
+_RANKS = REASON_RANKS
 R_FORMAT = int(NoBidReason.FORMAT_NOT_SERVED)
 R_SIZE = int(NoBidReason.SIZE_NOT_OFFERED)
 R_DURATION = int(NoBidReason.DURATION_NOT_ACCEPTED)
@@ -42,43 +45,271 @@ R_PROTOCOL = int(NoBidReason.PROTOCOL_NOT_ACCEPTED)
 R_MEDIA = int(NoBidReason.MEDIA_TYPE_NOT_ACCEPTED)
 R_ATTRIBUTE = int(NoBidReason.ATTRIBUTE_BLOCKED)
 R_SECURE = int(NoBidReason.NOT_SECURE)
+R_API = int(NoBidReason.API_NOT_SUPPORTED)
+R_BANNER_TYPE = int(NoBidReason.BANNER_TYPE_BLOCKED)
+R_EXPANSION = int(NoBidReason.EXPANSION_NOT_ALLOWED)
+R_LINEARITY = int(NoBidReason.LINEARITY_NOT_ACCEPTED)
+R_DELIVERY = int(NoBidReason.DELIVERY_NOT_ACCEPTED)
+R_SKIP = int(NoBidReason.SKIP_NOT_ACCEPTED)
+R_ASSET = int(NoBidReason.NATIVE_ASSET_MISSING)
+R_LANGUAGE = int(NoBidReason.LANGUAGE_NOT_ALLOWED)
 
 
 @kernel
-def creative_obstacle(  # noqa: PLR0911 - one check after the other
-    opportunity: Record, creative: Record
-) -> int:
-    """Returns why this creative cannot be shown in this imp (a NoBidReason), 0 if it can."""
+def creative_obstacle(opportunity: Record, creative: Record) -> int:
+    """Returns why this creative cannot be shown in this imp (a NoBidReason), 0 if it can.
+
+    Each format is judged by its own columns: what a banner may not be says nothing of a video.
+    """
     if (creative["format"] & opportunity["formats"]) == 0:
         return R_FORMAT
-    # Video scales to its player and audio has no size: only a banner must fit exactly.
-    if creative["format"] == _BANNER and opportunity["size_count"] > 0:
-        is_offered = False
-        for k in range(opportunity["size_count"]):
-            is_offered = is_offered or opportunity["sizes"][k] == creative["size"]
-        if not is_offered:
-            return R_SIZE
-    if creative["duration_ms"] > 0 and (
-        creative["duration_ms"] < opportunity["duration_ms_min"]
-        or (
-            opportunity["duration_ms_max"] > 0
-            and creative["duration_ms"] > opportunity["duration_ms_max"]
-        )
-    ):
-        return R_DURATION
-    protocol = (opportunity["protocols"] >> np.uint64(creative["protocol"])) & _U1
-    if opportunity["protocols"] != _U0 and creative["protocol"] > 0 and protocol == _U0:
-        return R_PROTOCOL
-    if (
-        opportunity["media_types"] != _U0
-        and (opportunity["media_types"] & creative["media_type"]) == _U0
-    ):
-        return R_MEDIA
-    if (opportunity["attributes_blocked"] & creative["attributes"]) != _U0:
+    reason = 0
+    if creative["format"] == _BANNER:
+        which = 0
+        reason = banner_obstacle(opportunity, creative)
+    elif creative["format"] == _NATIVE:
+        which = 3
+        reason = native_obstacle(opportunity, creative)
+    else:
+        which = 2
+        if creative["format"] == _VIDEO:
+            which = 1
+            reason = player_obstacle(opportunity, creative)
+        if reason == 0:
+            reason = timed_obstacle(opportunity, creative, which - 1)
+    if reason != 0:
+        return reason
+    return behaviour_obstacle(opportunity, creative, which)
+
+
+@kernel
+def behaviour_obstacle(  # noqa: PLR0911 - one check after the other
+    opportunity: Record, creative: Record, which: int
+) -> int:
+    """Returns the obstacle in what the creative does and needs, whatever it is; format 0-3."""
+    if (opportunity["attributes_blocked"][which] & creative["attributes"]) != _U0:
         return R_ATTRIBUTE
+    if which == 1 and not is_skip_accepted(opportunity, creative):
+        return R_SKIP
+    if which == 0 and (creative["expand_directions"] & ~opportunity["expand_directions"]) != 0:
+        return R_EXPANSION
+    # "If an API is not explicitly listed, it is assumed not to be supported" (2.6 section 3.2.6).
+    if (creative["apis"] & ~opportunity["apis"][which]) != _U0:
+        return R_API
     if opportunity["is_secure"] and not creative["is_secure"]:
         return R_SECURE
+    if opportunity["languages"][0] != _U0 and not is_language_allowed(opportunity, creative):
+        return R_LANGUAGE
     return 0
+
+
+@kernel
+def banner_obstacle(opportunity: Record, creative: Record) -> int:
+    """Returns the obstacle among the rules of ``imp.banner``, 0 if there is none."""
+    if not is_size_offered(opportunity, creative["size"]) and (
+        banner_ratio(opportunity, creative["size"]) == 0
+    ):
+        return R_SIZE
+    if (opportunity["banner_types_blocked"] >> creative["banner_type"]) & 1:
+        return R_BANNER_TYPE
+    types = opportunity["media_types"][0]
+    if types != _U0 and (types & creative["media_type"]) == _U0:
+        return R_MEDIA
+    return 0
+
+
+@kernel
+def is_size_offered(opportunity: Record, size: int) -> bool:
+    """Returns whether the exact size is among those offered, or no size is asked for at all."""
+    if opportunity["size_count"] == 0:
+        return opportunity["ratios"][0] == 0
+    is_offered = False
+    for k in range(opportunity["size_count"]):
+        is_offered = is_offered or opportunity["sizes"][k] == size
+    return is_offered
+
+
+@kernel
+def banner_ratio(opportunity: Record, size: int) -> int:
+    """Returns the flexible size (w << 16 | h) that a banner of ``size`` fills, 0 if none.
+
+    Source: 2.6 section 3.2.10: ``wratio`` to ``hratio`` at no less than ``wmin`` pixels.
+    """
+    width = np.int64(size) >> 16
+    height = np.int64(size) & 0xFFFF
+    for k in range(opportunity["ratios"].shape[0]):
+        ratio = np.int64(opportunity["ratios"][k])
+        if ratio == 0:
+            break
+        is_shape = width * (ratio & 0xFFFF) == height * (ratio >> 16)
+        if is_shape and width >= opportunity["ratio_widths_min"][k]:
+            return ratio
+    return np.int64(0)
+
+
+@kernel
+def timed_obstacle(opportunity: Record, creative: Record, played: int) -> int:  # noqa: PLR0911
+    """Returns the obstacle among the rules for what is played: 0 video, 1 audio, 2 native's video.
+
+    Source: 2.6 sections 3.2.7 and 3.2.8.
+    """
+    if not is_duration_accepted(opportunity, creative["duration_ms"], played):
+        return R_DURATION
+    if rendition(opportunity, creative, played) < 0:
+        return R_PROTOCOL
+    types = opportunity["media_types"][played + 1]
+    if types != _U0 and (types & creative["media_type"]) == _U0:
+        return R_MEDIA
+    deliveries = opportunity["deliveries"][played]
+    if deliveries != 0 and (deliveries >> creative["delivery"]) & 1 == 0:
+        return R_DELIVERY
+    lowest = opportunity["bitrate_kbps_min"][played]
+    highest = opportunity["bitrate_kbps_max"][played]
+    if lowest == 0 and highest == 0:
+        return 0
+    bitrate = creative["bitrate_kbps"]
+    if bitrate == 0 or bitrate < lowest or (highest > 0 and bitrate > highest):
+        return R_DELIVERY
+    return 0
+
+
+@kernel
+def is_duration_accepted(opportunity: Record, duration_ms: int, played: int) -> bool:
+    """Returns whether a length is one of those required, or within the accepted range."""
+    first = played * DURATION_COUNT_MAX
+    if opportunity["durations_ms"][first] != 0:
+        is_listed = False
+        for k in range(first, first + DURATION_COUNT_MAX):
+            is_listed = is_listed or opportunity["durations_ms"][k] == duration_ms
+        return is_listed and duration_ms > 0
+    highest = opportunity["duration_ms_max"][played]
+    return opportunity["duration_ms_min"][played] <= duration_ms and (
+        highest == 0 or duration_ms <= highest
+    )
+
+
+@kernel
+def rendition(opportunity: Record, creative: Record, played: int) -> int:
+    """Returns the place of the best rendition that the player understands, -1 if none.
+
+    A player that names no protocols gets the one that the advertiser declared.
+    """
+    accepted = opportunity["protocols"][played]
+    for k in range(creative["protocols"].shape[0]):
+        protocol = creative["protocols"][k]
+        if protocol == 0:
+            break
+        if accepted == _U0:
+            if protocol == creative["protocol"]:
+                return np.int64(k)
+        elif (accepted >> np.uint64(protocol)) & _U1 != _U0:
+            return np.int64(k)
+    return np.int64(0) if accepted == _U0 or creative["protocols"][0] == 0 else np.int64(-1)
+
+
+@kernel
+def player_obstacle(opportunity: Record, creative: Record) -> int:
+    """Returns the obstacle among the rules that only ``imp.video`` has, 0 if there is none."""
+    if opportunity["player_size"] != 0 and not is_same_shape(
+        opportunity["player_size"], creative["size"]
+    ):
+        return R_SIZE
+    if opportunity["linearity"] != 0 and opportunity["linearity"] != creative["linearity"]:
+        return R_LINEARITY
+    return 0
+
+
+@kernel
+def is_skip_accepted(opportunity: Record, creative: Record) -> bool:
+    """Returns whether the creative's own skip button is as late as ``skipmin``, ``skipafter``."""
+    if (creative["attributes"] >> np.uint64(_SKIPPABLE)) & _U1 == _U0:
+        return True
+    shortest = opportunity["skippable_ms_min"]
+    return (shortest == 0 or creative["duration_ms"] > shortest) and (
+        creative["skip_after_ms"] >= opportunity["skip_after_ms_min"]
+    )
+
+
+@kernel
+def is_same_shape(one: int, other: int) -> bool:
+    """Returns whether two sizes have the same shape but for 1 %, the rounding of pixels."""
+    a = (np.int64(one) >> 16) * (np.int64(other) & 0xFFFF)
+    b = (np.int64(other) >> 16) * (np.int64(one) & 0xFFFF)
+    return abs(a - b) * 100 <= a
+
+
+@kernel
+def native_obstacle(opportunity: Record, creative: Record) -> int:
+    """Returns the obstacle among the assets that the native request requires, 0 if there is none.
+
+    Source: OpenRTB Dynamic Native Ads API 1.2, 4.2 to 4.6.
+    """
+    if opportunity["native_needs_video"]:
+        if creative["duration_ms"] == 0 or creative["protocols"][0] == 0:
+            return R_ASSET
+        reason = timed_obstacle(opportunity, creative, 2)
+        if reason != 0:
+            return reason
+    if not has_chars(creative["title_chars"], opportunity["native_title_chars"]):
+        return R_ASSET
+    for k in range(opportunity["native_data_chars"].shape[0]):
+        if not has_chars(creative["data_chars"][k], opportunity["native_data_chars"][k]):
+            return R_ASSET
+    for k in range(creative["image_sizes"].shape[0]):
+        is_required = (opportunity["native_images_required"] >> k) & 1
+        if is_required and not is_image_accepted(
+            opportunity, k, creative["image_sizes"][k], creative["image_types"][k]
+        ):
+            return R_ASSET
+    return 0
+
+
+@kernel
+def has_chars(chars: int, most: int) -> bool:
+    """Returns whether a text of ``chars`` characters is what ``most`` requires; 0 = nothing."""
+    return most == 0 or 0 < chars <= most
+
+
+@kernel
+def is_image_accepted(opportunity: Record, which: int, size: int, types: np.uint64) -> bool:
+    """Returns whether an image has an accepted size and media type; size 0 = there is none."""
+    width = np.int64(size) >> 16
+    height = np.int64(size) & 0xFFFF
+    accepted = opportunity["native_image_types"][which]
+    return (
+        width > 0
+        and opportunity["native_width_min"][which] <= width
+        and width <= opportunity["native_width_max"][which]
+        and opportunity["native_height_min"][which] <= height
+        and height <= opportunity["native_height_max"][which]
+        and (accepted == _U0 or (accepted & types) != _U0)
+    )
+
+
+@kernel
+def show(opportunity: Record, creative: Record, offer: Record) -> None:
+    """Writes into ``offer`` how the chosen creative is shown: its rendition and flexible size."""
+    played = 2
+    if creative["format"] == _VIDEO:
+        played = 0
+    elif creative["format"] == _AUDIO:
+        played = 1
+    place = rendition(opportunity, creative, played)
+    offer["rendition_row"] = creative["rendition_first"] + max(place, 0)
+    offer["ratio"] = 0
+    is_flexible = opportunity["ratios"][0] != 0 and creative["format"] == _BANNER
+    if is_flexible and not is_size_offered(opportunity, creative["size"]):
+        offer["ratio"] = banner_ratio(opportunity, creative["size"])
+
+
+@kernel
+def is_language_allowed(opportunity: Record, creative: Record) -> bool:
+    """Returns whether the creative is in a language of the list; without a language it is not."""
+    is_allowed = False
+    for k in range(opportunity["languages"].shape[0]):
+        code = opportunity["languages"][k]
+        is_allowed = is_allowed or (code != _U0 and code == creative["language_code"])
+    return is_allowed
 
 
 @kernel
@@ -90,7 +321,8 @@ def creatives_obstacle(opportunity: Record, arrays: SnapshotArrays, line_item: R
         reason = creative_obstacle(opportunity, arrays.creatives[c])
         if reason == 0:
             return 0
-        furthest = max(furthest, reason)
+        if _RANKS[reason] > _RANKS[furthest]:
+            furthest = reason
     return furthest
 
 
@@ -138,7 +370,8 @@ def choose_creative(
         if reason == 0:
             reason = cap_obstacle(opportunity, arrays, slots, worker, line_item, c)
         if reason != 0:
-            reached = max(reached, reason)
+            if _RANKS[reason] > _RANKS[reached]:
+                reached = reason
             continue
         pctr, pcvr = pair_probabilities(
             vector, bias, c, arrays.ad_vectors, arrays.ad_bias, arrays.calibration

@@ -27,6 +27,7 @@ from rich.table import Table
 from bidder.catalogue import read_catalogue
 from bidder.replay import Replay
 from campaigns.demo_summary import DemoSummary, report_of, summarise
+from campaigns.lifeline import tied
 from campaigns.serve import end, interrupt
 from campaigns.supervisor import Supervisor, endpoints_of, lock_folder, new_deployment
 from ledger.report_page import write_report
@@ -160,11 +161,11 @@ def _launch_exchange(
     """Starts the twin as an exchange that has reviewed the creatives; it reports to ``out``."""
     registered = write_registered(deployment, campaigns)
     return subprocess.Popen(  # noqa: S603 - our own module
-        [
+        tied([
             sys.executable, "-m", "simulator.live", str(deployment.root / "deployment.json"),
             "--scenario", SCENARIO, "--campaigns", str(registered), "--out", str(out),
             "--seed", str(seed), "--connections", str(connections),
-        ],
+        ]),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 

@@ -91,10 +91,13 @@ class CampaignReport(CampaignNumbers, frozen=True, kw_only=True):
 class Recorder:
     """Asks the recorder process for its totals."""
 
-    def __init__(self, base_url: str) -> None:
-        """Takes where the recorder answers; connects when first asked."""
+    def __init__(self, base_url: str, token: str) -> None:
+        """Takes where the recorder answers, and to whom; connects when first asked."""
         # Loopback needs no proxy, whatever the environment says.
-        self._client = httpx.Client(base_url=base_url, timeout=_TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(
+            base_url=base_url, timeout=_TIMEOUT_S, trust_env=False,
+            headers={"authorization": f"Bearer {token}"},
+        )  # fmt: skip
 
     def view(self) -> LedgerView:
         """Returns the totals as of the recorder's last commit.

@@ -54,7 +54,9 @@ def open_services(deployment: Deployment, wall: Callable[[], int]) -> Generator[
     engine = EngineWatch(deployment.control_path)
     clock = engine.clock(wall)
     store = open_store(deployment.database_path)
-    recorder = Recorder(f"http://{deployment.host}:{deployment.notice_port}")
+    recorder = Recorder(
+        f"http://{deployment.host}:{deployment.notice_port}", deployment.ledger_token
+    )
     try:
         ensure_first_advertiser(store, deployment.api_key_path, FIRST_ADVERTISER, clock())
         publisher = Publisher(store, deployment.intent_folder)

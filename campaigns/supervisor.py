@@ -2,8 +2,13 @@
 
 Embedded default, one machine: recorder, store, controller, N bid workers, control plane, each a
 process of its own in its own session, so that a Ctrl-C reaches only the supervisor, which then ends
-the others in order. A bid worker that dies is started again; any other loss ends the engine,
-because bidding without its ledger or controller would only run down the leases.
+the others in order. When the supervisor itself is killed they all die with it
+(``campaigns.lifeline``).
+
+A part that dies is started again, and the others go on meanwhile: workers bid from the leases and
+the snapshot that they hold. What ends the engine: a part that finds a file of the run damaged, one
+other than a worker that dies more than RESTARTS_MAX times within RESTART_WINDOW_S, and in an
+episode any loss but a worker's, because a run with a gap cannot be repeated.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bidder.caps import create_cap_file
+from bidder.metrics import create_metrics_file
+from campaigns.lifeline import tied
 from market.control import ControlBlock, Word, WorkerWord
 from market.deployment import Deployment, write_deployment
 from market.errors import Corrupt, NotReady
@@ -35,6 +42,12 @@ STOP_S_MAX = 1.9
 
 WORKER_STOP_S_MAX = 0.5
 """The workers' part of it: they go first, so that the recorder can take their last events."""
+
+RESTARTS_MAX = 3
+RESTART_WINDOW_S = 60.0
+
+WORKER_PACE_S = 1.0
+"""A worker that dies at once is started again no sooner than this after its last start."""
 
 _EXIT_CORRUPT = 2
 _POLL_S = 0.02
@@ -110,9 +123,13 @@ class Supervisor:
         ):  # fmt: skip
             folder.mkdir(parents=True, exist_ok=True)
         self.block = ControlBlock.create(deployment.control_path)
-        create_cap_file(deployment.ring_folder / "caps.bin", deployment.worker_count)
+        now_ms = time.time_ns() // 1_000_000
+        create_cap_file(deployment.ring_folder / "caps.bin", deployment.worker_count, now_ms=now_ms)
+        create_metrics_file(deployment.metrics_path, deployment)
         self._deployment_path = write_deployment(deployment)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, tuple[str, ...]] = {}
+        self._started_s: dict[str, list[float]] = {}
 
     def start(self, said: Callable[[str], None] = lambda _: None) -> None:
         """Starts everything in order; returns when each part answers.
@@ -149,22 +166,33 @@ class Supervisor:
             self._wait(_worker_name(worker), lambda row=row: row[WorkerWord.IS_READY] == 1)
 
     def watch(self) -> None:
-        """Looks once after every process; a worker that crashed is started again.
+        """Looks once after every process; one that crashed is started again.
 
         Raises:
-            NotReady: another process has left.
-            Corrupt: a process has left because a file of the run is damaged.
+            NotReady: one that is no worker has left too often.
+            Corrupt: one has left because a file of the run is damaged.
         """
+        now_s = time.monotonic()
         for name, process in list(self._processes.items()):
             code = process.poll()
             if code is None:
                 continue
-            if name.startswith("worker ") and code != _EXIT_CORRUPT:
-                worker = int(name.split()[1])
-                self.block.worker(worker)[WorkerWord.IS_READY] = 0
-                self._launch_worker(worker)
-            else:
+            is_worker = name.startswith("worker ")
+            if code == _EXIT_CORRUPT or not (is_worker or self._may_start_again(name, now_s)):
                 raise self._loss(name, code)
+            if is_worker:
+                self.block.worker(int(name.split()[1]))[WorkerWord.IS_READY] = 0
+                if now_s - self._started_s[name][-1] < WORKER_PACE_S:
+                    continue
+            self._launch(name, *self._commands[name])
+
+    def _may_start_again(self, name: str, now_s: float) -> bool:
+        if self.deployment.is_episode:
+            return False
+        starts = [at_s for at_s in self._started_s[name] if at_s > now_s - RESTART_WINDOW_S]
+        # The first start of all is none again.
+        is_first_among = starts[:1] == self._started_s[name][:1]
+        return len(starts) - is_first_among < RESTARTS_MAX
 
     def process_id(self, name: str) -> int:
         """Returns the process id of a part, such as ``recorder`` or ``worker 0``."""
@@ -203,10 +231,12 @@ class Supervisor:
         self._launch(_worker_name(worker), "bidder.worker", str(worker))
 
     def _launch(self, name: str, module: str, *arguments: str) -> None:
+        self._commands[name] = (module, *arguments)
+        self._started_s.setdefault(name, []).append(time.monotonic())
         log = self._log_path(name)
         with log.open("ab") as file:
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", module, str(self._deployment_path), *arguments],
+                tied([sys.executable, "-m", module, str(self._deployment_path), *arguments]),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

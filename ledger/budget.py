@@ -21,7 +21,14 @@ import enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ledger.lease import Credit, Lease
-from ledger.reservation import IS_BID, Reservation, Reservations, ReservationState, bid_key
+from ledger.reservation import (
+    IS_BID,
+    Reservation,
+    Reservations,
+    ReservationState,
+    bid_key,
+    reservation_of,
+)
 from market.events import EventKind
 from market.state import CreditKind
 
@@ -58,6 +65,18 @@ class Settlement(NamedTuple):
 
     charge: Charge
     amount_micros: int
+
+
+class Reserved(NamedTuple):
+    """What became of a worker's events.
+
+    Attributes:
+        new: indices of the events that are new, in order.
+        repeats: what their worker took for bids that were known already.
+    """
+
+    new: list[int]
+    repeats: list[Credit]
 
 
 class BudgetTotals(NamedTuple):
@@ -274,14 +293,18 @@ class BudgetLedger:
 
     # Reservations.
 
-    def reserve(self, events: npt.NDArray[np.void], now_ms: int) -> list[int]:
-        """Takes a worker's events, [N] of EVENT_DTYPE; returns the indices of those that are new.
+    def reserve(self, events: npt.NDArray[np.void], now_ms: int) -> Reserved:
+        """Takes a worker's events, [N] of EVENT_DTYPE.
 
-        A bid that is known already (a ring was read again after a crash) changes nothing. One that
-        takes more than its worker holds is not reserved: its win would be paid as a late one.
-        Events that are no bids reserve nothing and count as new.
+        A bid that is known already changes nothing here. Either a ring was read again after a
+        crash, or the same request was answered twice within a millisecond, which makes the same bid
+        id twice: then its worker took the money twice, and ``Reserved.repeats`` are the credits
+        that bring it back to what it holds. One that takes more than its worker holds is not
+        reserved: its win would be paid as a late one. Events that are no bids reserve nothing and
+        count as new.
         """
         new: list[int] = []
+        repeats: list[Credit] = []
         width = events.dtype.itemsize
         body = memoryview(events.tobytes())
         find, add = self.bids.find, self.bids.add
@@ -299,6 +322,7 @@ class BudgetLedger:
                 continue
             key = bid_key(hi, lo)
             if find(key) is not None:
+                repeats += _taken_by(worker, reservation_of(body[i * width : (i + 1) * width]))
                 continue
             new.append(i)
             is_held = self._hold(worker, budget_ids, amount)
@@ -307,7 +331,7 @@ class BudgetLedger:
             self.bids.seen[slot] = IS_BID
             if deadline_ms > self._deadline_ms_max.get(worker, 0):
                 self._deadline_ms_max[worker] = deadline_ms
-        return new
+        return Reserved(new, repeats)
 
     def judge(self, slot: int, bid: Reservation, amount_micros: int, now_ms: int) -> Settlement:
         """Returns what a charging notice for a known bid does; changes nothing."""
@@ -381,15 +405,12 @@ class BudgetLedger:
         if bids.state[slot] != _OPEN:
             return []
         bid = bids.reservation(slot)
-        told: list[Credit] = []
         for budget_id in bid.budgets:
             budget = self._budget(budget_id)
             budget.open_count -= 1
             self._lease(budget, bid.worker).open_micros -= bid.reserved_micros
-            told.append(Credit(bid.worker, CreditKind.BUDGET, budget_id, bid.reserved_micros))
-        told += [Credit(bid.worker, CreditKind.CAP, key, 1) for key in bid.caps]
         bids.state[slot] = _RELEASED
-        return told
+        return _taken_by(bid.worker, bid)
 
     def expire(self, now_ms: int) -> tuple[int, list[Credit]]:
         """Releases every open reservation whose deadline is before ``now_ms``.
@@ -455,3 +476,12 @@ class BudgetLedger:
             budget.open_count += 1
             lease.open_micros += amount_micros
         return True
+
+
+def _taken_by(worker: int, bid: Reservation) -> list[Credit]:
+    """Returns the credits that give ``worker`` back all that it took for one bid."""
+    money = [
+        Credit(worker, CreditKind.BUDGET, budget_id, bid.reserved_micros)
+        for budget_id in bid.budgets
+    ]
+    return money + [Credit(worker, CreditKind.CAP, key, 1) for key in bid.caps]

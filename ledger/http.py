@@ -8,7 +8,9 @@ in the order of their requests, in one write per batch of data.
     gzip body        inflated up to the body limit; bad gzip 400, an unknown coding 400
     body too large   413 and close, whether sent, announced or inflated
     bad HTTP         400 and close; a head that is too long 431 and close
-    a slow client    its connection is closed; one that does not read is not read from either
+    a slow client    its connection is closed, after 10 s for a request and 150 s without one
+    a deaf client    that does not read its answers is not read from, and cut off after 10 s
+    too many         connections: those that were of no use for the longest time are cut off
 
 What it deliberately does not do: routes, TLS (a proxy's work), HTTP/2, upgrades (ignored), and it
 never reads the clock itself. A handler that raises is a bug: 500, close, and the loop's exception
@@ -20,6 +22,9 @@ Source: OpenRTB 2.6 section 2; RFC 9112 sections 3, 6, 7 and 9; RFC 9110 section
 from __future__ import annotations
 
 import asyncio
+import heapq
+import re
+import resource
 import zlib
 from collections import deque
 from http import HTTPStatus
@@ -36,12 +41,21 @@ HEAD_BYTES_MAX: Final = 32_768
 PIPELINE_MAX: Final = 1_024
 """Answers that one connection may be owed; it is not read from while it is owed more."""
 
+BATCH_BYTES: Final = 16_384
+"""More than this at once is worked off in slices, others taking their turns between them."""
+
 REQUEST_S_MAX: Final = 10
 """From the first byte of a request to its last."""
+
+CONNECTIONS_MAX: Final = 4_096
+"""Open connections of one server, or what the limit on open files leaves, if that is less."""
 
 IDLE_S_MAX: Final = 150
 """Exchanges keep idle connections for 2.5 minutes (Authorized Buyers documentation)."""
 
+# Files that a process has open besides its connections.
+_FILES_KEPT: Final = 64
+_SLICE_BYTES: Final = 4_096
 _LINGER_S: Final = 1.0
 _SWEEP_S: Final = 2.0
 _SECOND_NS: Final = 1_000_000_000
@@ -52,6 +66,7 @@ class Headers:
 
     __slots__ = (
         "accept_encoding",
+        "authorization",
         "content_encoding",
         "content_type",
         "expect",
@@ -65,6 +80,7 @@ class Headers:
     def clear(self) -> None:
         """Forgets the request before."""
         self.accept_encoding = b""
+        self.authorization = b""
         self.content_encoding = b""
         self.content_type = b""
         self.expect = b""
@@ -85,6 +101,7 @@ It is asked where a request begins and no answer is owed, and leaves what it doe
 first such request on, to the parser here; so it may know as little of HTTP as it likes.
 """
 
+_NO_WEIGHT: Final = re.compile(rb"q=0(\.0*)?")
 _CONTENT_LENGTH: Final = b"content-length"
 _FIELDS: Final[dict[bytes, str]] = {
     name.replace("_", "-").encode(): name for name in Headers.__slots__
@@ -104,7 +121,8 @@ def response(status: int, body: bytes = b"", *headers: tuple[str, str]) -> bytes
 _CLOSE: Final = ("connection", "close")
 BAD_REQUEST: Final = response(400)
 _BAD_HTTP: Final = response(400, b"", _CLOSE)
-_TOO_LARGE: Final = response(413, b"", _CLOSE)
+TOO_LARGE: Final = response(413, b"", _CLOSE)
+"""A handler that answers with this very object also ends the connection."""
 _HEAD_TOO_LONG: Final = response(431, b"", _CLOSE)
 _FAILED: Final = response(500, b"", _CLOSE)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -133,12 +151,17 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport = cast("asyncio.Transport", None)
         # The request being received; its head is whole once _is_head_done.
+        self._is_begun = False
         self._url = b""
         self._is_head_done = False
         self._head_bytes = 0
         self._chunks: list[bytes] = []
         self._body_bytes = 0
-        self._arrived_ns = self._started_ns = 0
+        self._arrived_ns = self.started_ns = 0
+        # When the last request was whole, 0 while none was.
+        self.useful_ns = 0
+        # Since when nothing can be written, 0 while something can.
+        self._blocked_ns = 0
         # Answers to be written now, and from the first one that is waited for on.
         self._out: list[bytes] = []
         self._owed: deque[Answer] = deque()
@@ -147,19 +170,22 @@ class Connection(asyncio.Protocol):
         self._is_old: bool | None = None
         self._owes_too_much = False
         self._reading_stops = 0
+        # What was read and not yet parsed; it counts as one of the reading stops.
+        self._backlog: bytes | memoryview = b""
 
     # Called by the loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts."""
         self._transport = cast("asyncio.Transport", transport)
-        self._arrived_ns = self._started_ns = self._clock_ns()
-        self._server.connections.add(self)
+        self._arrived_ns = self.started_ns = self._clock_ns()
+        self._server.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends; answers that are still owed have nobody to go to."""
         del exc
         self._owed.clear()
+        self._backlog = b""
         self._server.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
@@ -167,15 +193,38 @@ class Connection(asyncio.Protocol):
         if self._is_last:
             return
         self._arrived_ns = self._clock_ns()
-        if not self._url:
-            self._started_ns = self._arrived_ns
-            if self._stream is not None and not self._owed:
-                answers, used = self._stream(data, self._arrived_ns)
-                if used:
-                    self._transport.write(answers)
-                    data = data[used:]
-                if not data:
-                    return
+        is_between = not (self._is_begun or self._owed or self._backlog)
+        if self._stream is not None and is_between:
+            answers, used = self._stream(data, self._arrived_ns)
+            if used:
+                self.useful_ns = self._arrived_ns
+                self._transport.write(answers)
+                data = data[used:]
+            if not data:
+                return
+        if len(data) <= BATCH_BYTES and not self._backlog:
+            self._parse(data)
+        elif self._backlog:
+            self._backlog = bytes(self._backlog) + data
+        else:
+            self._backlog = memoryview(data)
+            self._stop_reading()
+            self._work_off()
+
+    def _work_off(self) -> None:
+        """Parses one slice of the backlog; goes on in the loop's next turn."""
+        if not self._backlog or self._reading_stops > 1:
+            return
+        piece, self._backlog = self._backlog[:_SLICE_BYTES], self._backlog[_SLICE_BYTES:]
+        self._parse(piece)
+        if self._is_last:
+            self._backlog = b""
+        if not self._backlog:
+            self._go_on_reading()
+        elif self._reading_stops == 1:
+            asyncio.get_running_loop().call_soon(self._work_off)
+
+    def _parse(self, data: bytes | memoryview) -> None:
         try:
             self._feed(data)
         except httptools.HttpParserCallbackError as error:
@@ -197,7 +246,7 @@ class Connection(asyncio.Protocol):
         if not self._is_last:
             self._refuse(answer)
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes | memoryview) -> None:
         while True:
             try:
                 self._parser.feed_data(data)
@@ -213,13 +262,20 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stops reading: the client does not take its answers."""
+        self._blocked_ns = self._clock_ns()
         self._stop_reading()
 
     def resume_writing(self) -> None:
         """Reads on."""
+        self._blocked_ns = 0
         self._go_on_reading()
 
     # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        """Takes the first byte of a request."""
+        self._is_begun = True
+        self.started_ns = self._arrived_ns
 
     def on_url(self, url: bytes) -> None:
         """Takes a part of the request target."""
@@ -235,7 +291,7 @@ class Connection(asyncio.Protocol):
             setattr(self._headers, field, value)
             self._has_headers = True
         elif name == _CONTENT_LENGTH and int(value) > self._body_bytes_max:
-            raise _Refused(_TOO_LARGE)
+            raise _Refused(TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """Asks for the body where the client waits for that."""
@@ -248,7 +304,7 @@ class Connection(asyncio.Protocol):
         """Takes a part of the body."""
         self._body_bytes += len(body)
         if self._body_bytes > self._body_bytes_max:
-            raise _Refused(_TOO_LARGE)
+            raise _Refused(TOO_LARGE)
         self._chunks.append(body)
 
     def on_message_complete(self) -> None:
@@ -269,6 +325,10 @@ class Connection(asyncio.Protocol):
             answer = self._handle(
                 self._parser.get_method(), path, query, self._headers, inflated, self._arrived_ns
             )
+            if answer is TOO_LARGE:
+                raise _Refused(TOO_LARGE)
+        self._is_begun = False
+        self.useful_ns = self._arrived_ns
         self._url = b""
         self._is_head_done = False
         if chunks:
@@ -335,6 +395,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, answer: bytes) -> None:
         """Makes ``answer`` the last one: what comes after it is not read."""
         self._is_last = self._is_refused = True
+        self._is_begun = False
         self._url = b""
         self._chunks.clear()
         self._answer(answer)
@@ -359,15 +420,26 @@ class Connection(asyncio.Protocol):
         self._reading_stops -= 1
         if self._reading_stops == 0 and not self._transport.is_closing():
             self._transport.resume_reading()
+        elif self._backlog and self._reading_stops == 1:
+            asyncio.get_running_loop().call_soon(self._work_off)
 
     def end_if_slow(self, now_ns: int) -> None:
-        """Closes a connection whose request takes too long, or that nobody uses."""
-        if self._url:
-            is_over = now_ns - self._started_ns > REQUEST_S_MAX * _SECOND_NS
+        """Ends a connection whose request takes too long, that nobody uses, or nobody reads."""
+        if self._blocked_ns:
+            if now_ns - self._blocked_ns > REQUEST_S_MAX * _SECOND_NS:
+                # A close would wait for the client to read what it is owed.
+                self._transport.abort()
+            return
+        if self._is_begun:
+            is_over = now_ns - self.started_ns > REQUEST_S_MAX * _SECOND_NS
         else:
             is_over = not self._owed and now_ns - self._arrived_ns > IDLE_S_MAX * _SECOND_NS
         if is_over:
             self._transport.close()
+
+    def cut_off(self) -> None:
+        """Ends the connection at once, whatever it is owed."""
+        self._transport.abort()
 
     def end(self) -> None:
         """Closes the connection once the answers it is owed are written."""
@@ -383,6 +455,7 @@ class HttpServer:
         clock_ns: monotonic nanoseconds.
         body_bytes_max: limit of a body, as sent and inflated.
         stream: looks at what comes first, see ``Stream``; None = nobody.
+        connections_max: open connections; see ``CONNECTIONS_MAX``.
         connections: that are open now.
     """
 
@@ -392,12 +465,14 @@ class HttpServer:
         clock_ns: Callable[[], int],
         body_bytes_max: int = 1 << 20,
         stream: Stream | None = None,
+        connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         """Serves ``handler`` once ``listen`` is called."""
         self.handler = handler
         self.clock_ns = clock_ns
         self.body_bytes_max = body_bytes_max
         self.stream = stream
+        self.connections_max = connections_max
         self.connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -413,6 +488,9 @@ class HttpServer:
         Raises:
             OSError: the address is taken or is none of ours.
         """
+        files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files_max != resource.RLIM_INFINITY:
+            self.connections_max = max(1, min(self.connections_max, files_max - _FILES_KEPT))
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
             lambda: Connection(self), host, port, reuse_port=is_shared, backlog=1_024
@@ -429,11 +507,28 @@ class HttpServer:
         for connection in tuple(self.connections):
             connection.end()
 
+    def admit(self, connection: Connection) -> None:
+        """Takes a new connection; cuts others off where there are too many.
+
+        First those that never sent a whole request, then those whose last one is longest ago: who
+        opens connections to fill them up loses them before anybody who asks for something.
+        """
+        if len(self.connections) >= self.connections_max:
+            count = 1 + self.connections_max // 16
+            for other in heapq.nsmallest(count, self.connections, _usefulness):
+                other.cut_off()
+                self.connections.discard(other)
+        self.connections.add(connection)
+
     def _end_slow_ones(self, loop: asyncio.AbstractEventLoop) -> None:
         now_ns = self.clock_ns()
         for connection in tuple(self.connections):
             connection.end_if_slow(now_ns)
         self._sweep = loop.call_later(_SWEEP_S, self._end_slow_ones, loop)
+
+
+def _usefulness(connection: Connection) -> tuple[int, int]:
+    return connection.useful_ns, connection.started_ns
 
 
 def inflate(coding: bytes, body: bytes, bytes_max: int) -> bytes | None:
@@ -453,7 +548,7 @@ def inflate(coding: bytes, body: bytes, bytes_max: int) -> bytes | None:
     except zlib.error:
         return None
     if len(inflated) > bytes_max:
-        raise _Refused(_TOO_LARGE)
+        raise _Refused(TOO_LARGE)
     return inflated if inflater.eof and not inflater.unused_data else None
 
 
@@ -463,3 +558,21 @@ def _path_of(target: bytes) -> bytes:
         return httptools.parse_url(target).path or b"/"
     except httptools.HttpParserInvalidURLError:
         return target
+
+
+def inflate_or_status(coding: bytes, body: bytes, bytes_max: int) -> bytes | int:
+    """Returns the body without its content coding, or the status that refuses it."""
+    try:
+        inflated = inflate(coding, body, bytes_max)
+    except _Refused:
+        return int(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    return int(HTTPStatus.BAD_REQUEST) if inflated is None else inflated
+
+
+def accepts_gzip(accept_encoding: bytes) -> bool:
+    """Returns whether an ``Accept-Encoding`` header takes gzip (RFC 9110 12.5.3)."""
+    for part in accept_encoding.lower().split(b","):
+        coding, _, weight = part.partition(b";")
+        if coding.strip() in (b"gzip", b"x-gzip"):
+            return not _NO_WEIGHT.fullmatch(weight.replace(b" ", b""))
+    return False

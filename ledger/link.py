@@ -38,6 +38,7 @@ class WorkerLink:
     """One worker as the recorder sees it.
 
     Attributes:
+        worker: its index.
         is_fencing: its leases are being taken back.
         is_gone: they were, and no process has come in its place yet.
     """
@@ -53,7 +54,7 @@ class WorkerLink:
         """Takes the two rings, the worker's row of the control block, and how to ask for a pid."""
         self.is_fencing = False
         self.is_gone = False
-        self._worker = worker
+        self.worker = worker
         self._events = events
         self._credits = credits_ring
         self._words = words
@@ -71,9 +72,14 @@ class WorkerLink:
         count = 0
         while self._events.pending_count() and recorder.has_room:
             events = self._events.read(_READ_MAX)
-            recorder.take_bids(events, now_ms)
+            # While leases are taken back a worker holds nothing that a repeat could be missing.
+            recorder.take_bids(events, now_ms, credits_repeats=not self.is_fencing)
             count += events.shape[0]
         return count
+
+    def waiting_count(self) -> int:
+        """Returns how many events the worker has pushed that were not read."""
+        return self._events.pending_count()
 
     def release(self) -> None:
         """Lets the ring's room be used again: what was read is durable."""
@@ -82,7 +88,7 @@ class WorkerLink:
     def push_credits(self, recorder: Recorder) -> None:
         """Pushes what the worker is due and its ring has room for."""
         if not self.is_fencing and not self.is_gone:
-            due = recorder.credits(self._worker, self._credits.free_count())
+            due = recorder.credits(self.worker, self._credits.free_count())
             if due.shape[0]:
                 is_pushed = self._credits.push(due)
                 assert is_pushed, "no more than fits was asked for"
@@ -94,7 +100,7 @@ class WorkerLink:
             recorder: whose leases they are.
             until_ms: before this time nothing is given to others.
         """
-        recorder.suspend_worker(self._worker)
+        recorder.suspend_worker(self.worker)
         self.is_fencing = True
         self._until_ms = max(self._until_ms, until_ms)
 
@@ -132,15 +138,15 @@ class WorkerLink:
             return
         until_ms = self._until_ms
         if is_dead or pid != self._pid:
-            until_ms = max(until_ms, recorder.ledger.deadline_ms_max(self._worker))
-        recorder.close_worker(self._worker, until_ms)
+            until_ms = max(until_ms, recorder.ledger.deadline_ms_max(self.worker))
+        recorder.close_worker(self.worker, until_ms)
         self.is_fencing = False
         self._reset_position = None
         self._until_ms = 0
         self._pid = pid
         self.is_gone = is_dead
         if not is_dead:
-            recorder.resume_worker(self._worker)
+            recorder.resume_worker(self.worker)
 
     def _wait_for_another(self, recorder: Recorder, pid: int, *, is_thorough: bool) -> None:
         """Goes on with a new process; else takes back what expired reservations released."""
@@ -148,7 +154,7 @@ class WorkerLink:
             # Nothing was pushed since the RESET, so this one holds nothing.
             self._pid = pid
             self.is_gone = False
-            recorder.resume_worker(self._worker)
+            recorder.resume_worker(self.worker)
         elif is_thorough:
-            until_ms = recorder.ledger.deadline_ms_max(self._worker)
-            recorder.close_worker(self._worker, until_ms)
+            until_ms = recorder.ledger.deadline_ms_max(self.worker)
+            recorder.close_worker(self.worker, until_ms)

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
 from ledger.event_bytes import EVENT_BYTES, event_fields, event_part
+from ledger.notice_price import AUDIT, CLOCK_SKEW_MS, Fault, Prices, Unreadable, read_price
 from market.chance import code_of
 from market.errors import BadInput
 from market.events import EventFlag, EventKind, event_id
-from market.money import BUDGET_MICROS_MAX, MICROS, price_from_text
+from market.money import BUDGET_MICROS_MAX, CURRENCY_NAMES, MICROS
 from market.notices import (
+    QUERY_CURRENCY,
+    QUERY_IMP_TS,
     QUERY_LOSS,
+    QUERY_MACROS,
     QUERY_MIN_TO_WIN,
+    QUERY_MULTIPLIER,
     QUERY_ORDER,
     QUERY_PRICE,
     QUERY_VALUE,
@@ -32,18 +37,23 @@ from market.opportunity import Format
 from market.protocols import Notice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from market.exchange import ExchangeProfile
-
-AUDIT: Final = "AUDIT"
-"""What an exchange fills a macro with when it renders the ad as a test (OpenRTB 2.6 4.4)."""
 
 CLICK_PARAMETER: Final = "lsclk"
 """Names the signed conversion token in the landing page's URL."""
 
 ORDER_CHARS_MAX: Final = 200
 _REASON_MAX: Final = 65_535
+_NUMBER_MAX: Final = 10**15
+_PRICES: Final = {QUERY_PRICE, QUERY_MIN_TO_WIN}
+# Shares and discounts: the price is after discount, so nothing is done with them.
+_NUMBERS: Final = tuple(
+    name
+    for name, macro in QUERY_MACROS.items()
+    if macro in ("AUCTION_MBR", "AUCTION_DISCOUNT_PCT", "AUCTION_DISCOUNT_CPM")
+)
 
 
 class Charging:
@@ -81,32 +91,81 @@ def open_path(key: bytes, path: bytes) -> tuple[EventKind, Token]:
 
 
 def read_notice(
-    kind: EventKind, token: Token, query: bytes, charging: Charging, now_ms: int
+    kind: EventKind,
+    token: Token,
+    query: bytes,
+    charging: Charging,
+    prices: Prices,
+    now_ms: int,
 ) -> Notice | None:
     """Returns what a notice says; None for a test render, which means nothing.
 
+    What moves money or ends a reservation must be readable. The rest of what an exchange tells is
+    for confirmation: unreadable, it is ignored and counted; in contradiction to the bid, the
+    notice is marked.
+
     Raises:
-        BadInput: a value cannot be read, or the price of a notice that charges is missing.
+        Unreadable: a value cannot be read, or the price of a notice that charges is missing.
     """
     values = _values(query)
-    if values.get(QUERY_PRICE) == AUDIT:
-        return None
     hi, lo = token.bid_hi, token.bid_lo
     if kind is EventKind.CONVERSION:
         order_id = values.get(QUERY_ORDER, "")
         if len(order_id) > ORDER_CHARS_MAX:
-            raise BadInput(f"order id of {len(order_id)} characters: at most {ORDER_CHARS_MAX}")
+            raise Unreadable(
+                Fault.ORDER, f"order id of {len(order_id)} characters: at most {ORDER_CHARS_MAX}"
+            )
         value_micros = _value_micros(values.get(QUERY_VALUE, ""))
         return Notice(kind, hi, lo, now_ms, order_id=order_id, value_micros=value_micros)
+    told = {
+        name: value
+        for name, value in values.items()
+        if name in QUERY_MACROS and not _is_untold(value)
+    }
+    if AUDIT in told.values():
+        return None
     if kind is EventKind.CLICK:
         return Notice(kind, hi, lo, now_ms)
+    least, unread_count = _min_to_win(told)
     if kind is EventKind.LOSS:
-        price = _told_price(values.get(QUERY_MIN_TO_WIN, ""))
-        return Notice(kind, hi, lo, now_ms, price, reason=_reason(values.get(QUERY_LOSS, "")))
-    text = values.get(QUERY_PRICE, "")
-    if kind is charging.kind(token.exchange, token.format):
-        return Notice(kind, hi, lo, now_ms, price_from_text(text))
-    return Notice(kind, hi, lo, now_ms, _told_price(text))
+        reason = _reason(told.get(QUERY_LOSS, "0"))
+        return Notice(kind, hi, lo, now_ms, least, reason, unread_count=unread_count)
+    price = 0
+    if QUERY_PRICE in told:
+        found = prices.read(token.exchange, told[QUERY_PRICE], token.bid_ms, now_ms)
+        if found is None:
+            return None
+        price = found
+    elif kind is charging.kind(token.exchange, token.format):
+        raise Unreadable(Fault.PRICE_MISSING, "a notice that charges must tell the price")
+    notice = Notice(
+        kind, hi, lo, now_ms, price, min_to_win_cpm_micros=least, unread_count=unread_count
+    )
+    return notice if told.keys() <= _PRICES else _confirmed(notice, token, told)
+
+
+def _confirmed(notice: Notice, token: Token, told: Mapping[str, str]) -> Notice:
+    """Returns a notice with what it was told for confirmation."""
+    multiplier = _decimal(told.get(QUERY_MULTIPLIER, "0"))
+    shown_ms = _decimal(told.get(QUERY_IMP_TS, "0"))
+    unread = [
+        multiplier is None or (QUERY_MULTIPLIER in told and multiplier <= 0),
+        shown_ms is None or not _is_time(told, int(shown_ms), token, notice.at_ms),
+        *(_decimal(told.get(name, "0")) is None for name in _NUMBERS),
+    ]
+    multiplier_micros = 0 if unread[0] or multiplier is None else _micros(multiplier)
+    currency = told.get(QUERY_CURRENCY)
+    is_contradictory = (
+        multiplier_micros > token.quantity_micros
+        or (currency is not None and currency.upper() != CURRENCY_NAMES.get(token.bid_currency))
+        or told.get("a", str(token.creative_id)) != str(token.creative_id)
+    )
+    return notice._replace(
+        multiplier_micros=multiplier_micros,
+        shown_ms=0 if unread[1] or shown_ms is None else int(shown_ms),
+        is_contradictory=is_contradictory,
+        unread_count=notice.unread_count + sum(unread),
+    )
 
 
 def landing_location(key: bytes, token: Token, landing_url: str) -> str:
@@ -122,9 +181,12 @@ def landing_location(key: bytes, token: Token, landing_url: str) -> str:
 _ID, _ID_AT = event_part("id_hi", "id_lo")
 _TIMES, _TIMES_AT = event_part("ts_ms", "recv_ms")
 _MONEY, _MONEY_AT = event_part("price_cpm_micros", "amount_micros")
+_FLOOR, _FLOOR_AT = event_part("floor_cpm_micros")
 _VALUE, _VALUE_AT = event_part("value_micros")
 _WHAT, _WHAT_AT = event_part("reason", "worker", "flags", "kind")
 _ORDER, _ORDER_AT = event_part("order_code")
+
+_DISPUTE: Final = 1
 
 _FROM_TOKEN: Final = event_fields(
     "bid_hi", "bid_lo", "bid_ms", "deadline_ms", "amount_micros", "advertiser_id", "campaign_id",
@@ -161,10 +223,14 @@ def fill_notice_event(
     """
     kind = int(notice.kind)
     code = code_of(notice.order_id) if kind == EventKind.CONVERSION else 0
-    _ID.pack_into(event, _ID_AT, *event_id(kind, notice.bid_hi, notice.bid_lo, code))
-    _TIMES.pack_into(event, _TIMES_AT, notice.at_ms, notice.at_ms)
+    # A dispute is an event of its own: the true notice that follows it must not take its place.
+    name = _DISPUTE if flags & EventFlag.DISPUTED else code
+    _ID.pack_into(event, _ID_AT, *event_id(kind, notice.bid_hi, notice.bid_lo, name))
+    _TIMES.pack_into(event, _TIMES_AT, notice.shown_ms or notice.at_ms, notice.at_ms)
     _MONEY.pack_into(event, _MONEY_AT, notice.price_cpm_micros, amount_micros)
     _WHAT.pack_into(event, _WHAT_AT, notice.reason, worker, flags, kind)
+    if kind == EventKind.WIN and notice.min_to_win_cpm_micros:
+        _FLOOR.pack_into(event, _FLOOR_AT, notice.min_to_win_cpm_micros)
     if kind == EventKind.CONVERSION:
         _VALUE.pack_into(event, _VALUE_AT, notice.value_micros)
         _ORDER.pack_into(event, _ORDER_AT, code)
@@ -175,7 +241,7 @@ def _values(query: bytes) -> dict[str, str]:
     """Returns the parameters of a query; the last of equal names counts.
 
     Raises:
-        BadInput: a value is no UTF-8.
+        Unreadable: a value is no UTF-8.
     """
     values: dict[str, str] = {}
     for part in query.split(b"&"):
@@ -185,20 +251,15 @@ def _values(query: bytes) -> dict[str, str]:
         try:
             values[name.decode("ascii", "replace")] = value.decode()
         except UnicodeDecodeError as error:
-            raise BadInput(f"query value {value[:80]!r}: it must be UTF-8") from error
+            message = f"query value {value[:80]!r}: it must be UTF-8"
+            raise Unreadable(Fault.QUERY, message) from error
     return values
 
 
-def _told_price(text: str) -> int:
-    """Returns a price that need not be told: 0 where the macro is empty or unfilled."""
-    return 0 if _is_untold(text) else price_from_text(text)
-
-
 def _reason(text: str) -> int:
-    if _is_untold(text):
-        return 0
-    if len(text) > 5 or not text.isdecimal() or int(text) > _REASON_MAX:
-        raise BadInput(f"loss reason '{text[:80]}': it must be an OpenRTB code, 0-{_REASON_MAX}")
+    if len(text) > 5 or not (text.isascii() and text.isdecimal()) or int(text) > _REASON_MAX:
+        message = f"loss reason '{text[:80]}': it must be an OpenRTB code, 0-{_REASON_MAX}"
+        raise Unreadable(Fault.LOSS_REASON, message)
     return int(text)
 
 
@@ -206,14 +267,41 @@ def _value_micros(text: str) -> int:
     """Returns the value of an order in micros, to the nearest one; 0 where it is not told."""
     if _is_untold(text):
         return 0
+    value = _decimal(text)
+    limit = BUDGET_MICROS_MAX // MICROS
+    if value is None or not 0 <= value <= limit:
+        message = f"value '{text[:80]}': it must be a decimal number between 0 and {limit}"
+        raise Unreadable(Fault.VALUE, message)
+    return _micros(value)
+
+
+def _min_to_win(told: Mapping[str, str]) -> tuple[int, int]:
+    """Returns the least price that would have won, and how many values could not be read."""
+    try:
+        return read_price(told.get(QUERY_MIN_TO_WIN, "0")), 0
+    except Unreadable:
+        return 0, 1
+
+
+def _decimal(text: str) -> Decimal | None:
+    """Returns a finite number of a size that anything here has; None for every other text."""
     try:
         value = Decimal(text)
-    except InvalidOperation as error:
-        raise BadInput(f"value '{text[:80]}': it must be a decimal number") from error
-    limit = BUDGET_MICROS_MAX // MICROS
-    if not value.is_finite() or not 0 <= value <= limit:
-        raise BadInput(f"value '{text[:80]}': it must be between 0 and {limit}")
+    except InvalidOperation:
+        return None
+    # Comparisons only: arithmetic on an absurd exponent overflows.
+    return value if value.is_finite() and -_NUMBER_MAX <= value <= _NUMBER_MAX else None
+
+
+def _micros(value: Decimal) -> int:
     return int((value * MICROS).to_integral_value(ROUND_HALF_EVEN))
+
+
+def _is_time(told: Mapping[str, str], shown_ms: int, token: Token, now_ms: int) -> bool:
+    """Returns whether an impression can have been shown then: after its bid and before now."""
+    if QUERY_IMP_TS not in told:
+        return True
+    return token.bid_ms - CLOCK_SKEW_MS <= shown_ms <= now_ms + CLOCK_SKEW_MS
 
 
 def _is_untold(text: str) -> bool:

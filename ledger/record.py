@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ledger.budget import BudgetLedger, Charge
+from ledger.budget import BudgetLedger, Charge, Reserved, Settlement
 from ledger.event_bytes import EVENT_BYTES, event_part
 from ledger.frame import BODY_BYTES_MAX, CONTROL, RECORDS, Frame
 from ledger.lease import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ledger.log import Log
+    from ledger.notice_price import Fault
     from market.exchange import ExchangeProfile
     from market.notices import Token
     from market.protocols import Notice
@@ -63,6 +64,28 @@ _DISPUTED: Final = int(EventFlag.DISPUTED)
 _LATE: Final = int(EventFlag.LATE)
 # No kind has this number: the bid had a charging notice whose price was refused.
 _IS_DISPUTED: Final = 1 << 15
+
+
+def _bits(*kinds: EventKind) -> int:
+    return sum(1 << kind for kind in kinds)
+
+
+# What cannot have been told before a notice of a kind, in the order in which things happen. Billing
+# may come hours after what was shown, so only a loss is out of order with it.
+_AFTER: Final[dict[int, int]] = {
+    EventKind.WIN: _bits(
+        EventKind.LOSS, EventKind.BILLING, EventKind.IMPRESSION, EventKind.CLICK,
+        EventKind.CONVERSION,
+    ),
+    EventKind.BILLING: _bits(EventKind.LOSS),
+    EventKind.IMPRESSION: _bits(EventKind.LOSS, EventKind.CLICK, EventKind.CONVERSION),
+    EventKind.CLICK: _bits(EventKind.LOSS, EventKind.CONVERSION),
+    EventKind.CONVERSION: _bits(EventKind.LOSS),
+    EventKind.LOSS: _bits(
+        EventKind.WIN, EventKind.BILLING, EventKind.IMPRESSION, EventKind.CLICK,
+        EventKind.CONVERSION,
+    ),
+}  # fmt: skip
 _ID, _ID_AT = event_part("id_hi", "id_lo")
 _RECEIVED, _RECEIVED_AT = event_part("recv_ms")
 
@@ -213,8 +236,17 @@ class Recorder:
         """Whether more bids may be taken; not while too much waits for a log that stands still."""
         return self._buffer_bytes < _BUFFER_BYTES_MAX
 
-    def take_bids(self, events: npt.NDArray[np.void], now_ms: int) -> None:
-        """Takes what a worker recorded, [N] of EVENT_DTYPE of kinds BID and NO_BID, in order."""
+    def take_bids(
+        self, events: npt.NDArray[np.void], now_ms: int, *, credits_repeats: bool = True
+    ) -> None:
+        """Takes what a worker recorded, [N] of EVENT_DTYPE of kinds BID and NO_BID, in order.
+
+        Args:
+            events: of one worker.
+            now_ms: the run's clock.
+            credits_repeats: give back what the worker took for bids that are known already; not
+                where they may be the very events that were taken before a crash.
+        """
         body = bytearray(events.tobytes())
         for at, kind, hi, lo, opportunity_hi, opportunity_lo, ts_ms in zip(
             range(0, len(body), EVENT_BYTES),
@@ -235,7 +267,9 @@ class Recorder:
             _ID.pack_into(body, at + _ID_AT, *named)
             _RECEIVED.pack_into(body, at + _RECEIVED_AT, now_ms)
         taken = np.frombuffer(body, EVENT_DTYPE)
-        new = self._reserve(taken, now_ms)
+        new, repeats = self._reserve(taken, now_ms)
+        if credits_repeats:
+            self._staged += repeats
         if len(new) == taken.shape[0]:
             self._write(body)
         else:
@@ -281,15 +315,23 @@ class Recorder:
         outcome, amount, flags = self._judge(slot, seen, bid, notice, charges=charges)
         if outcome in (Outcome.TOO_OLD, Outcome.DUPLICATE):
             return Answer(outcome, waits=False)
+        if notice.unread_count:
+            self._behaviour(bid.exchange).macros_ignored += notice.unread_count
         return self._record(slot, bid, event, notice, outcome, amount, flags, moves=moves)
 
     def count_forged(self) -> None:
         """Counts a notice with a wrong signature: nobody knows who sent it."""
         self._behaviour(0).forged += 1
 
-    def count_malformed(self, exchange: int) -> None:
-        """Counts a notice whose macros cannot be read."""
-        self._behaviour(exchange).malformed += 1
+    def count_wrong_kind(self) -> None:
+        """Counts a request for a notice of a kind that there is not."""
+        self._behaviour(0).wrong_kind += 1
+
+    def count_malformed(self, exchange: int, fault: Fault) -> None:
+        """Counts a notice whose macros cannot be read, by what is wrong."""
+        behaviour = self._behaviour(exchange)
+        behaviour.malformed += 1
+        behaviour.faults[fault.value] += 1
 
     def count_audit(self, exchange: int) -> None:
         """Counts a test render."""
@@ -413,13 +455,16 @@ class Recorder:
             return Outcome.DUPLICATE, 0, 0
         if not charges:
             return Outcome.RECORDED, 0, bid.flags & _TEST
-        asked = amount_micros(notice.price_cpm_micros, bid.quantity_micros, bid.rate_micros)
+        quantity_micros = notice.multiplier_micros or bid.quantity_micros
+        asked = amount_micros(notice.price_cpm_micros, quantity_micros, bid.rate_micros)
         if slot is not None and (seen & IS_BID or self.ledger.is_charged(slot)):
             settlement = self.ledger.judge(slot, bid, asked, notice.at_ms)
         else:
             behaviour.unknown += 1
             settlement = self.ledger.judge_unknown(bid, asked, notice.at_ms)
         charge = settlement.charge
+        if notice.is_contradictory and charge in (Charge.ON_TIME, Charge.LATE):
+            charge, settlement = Charge.DISPUTED, Settlement(Charge.DISPUTED, 0)
         if charge is Charge.DUPLICATE or (charge is Charge.DISPUTED and seen & _IS_DISPUTED):
             behaviour.duplicates_ignored += 1
             return Outcome.DUPLICATE, 0, 0
@@ -463,16 +508,16 @@ class Recorder:
         self._write(event)
         return Answer(outcome, waits=True)
 
-    def _reserve(self, events: npt.NDArray[np.void], now_ms: int) -> list[int]:
-        """Opens the reservations of bid events and counts them; indices of the new events."""
-        new = self.ledger.reserve(events, now_ms)
+    def _reserve(self, events: npt.NDArray[np.void], now_ms: int) -> Reserved:
+        """Opens the reservations of bid events and counts them."""
+        reserved = self.ledger.reserve(events, now_ms)
         is_counted = (events["kind"] == EventKind.BID) & (events["flags"] & _TEST == 0)
         counted = is_counted.tolist()
         shown = list(
             zip(events["line_item_id"].tolist(), events["creative_id"].tolist(), strict=True)
         )
-        self._tally.add_bids(shown[i] for i in new if counted[i])
-        return new
+        self._tally.add_bids(shown[i] for i in reserved.new if counted[i])
+        return reserved
 
     def _apply(self, notice: _Pending) -> list[Credit]:
         """Makes a durable notice true; what the bid's worker is told of it."""
@@ -486,6 +531,7 @@ class Recorder:
             bid = bids.reservation(slot) if bids.seen[slot] & IS_BID else reservation_of(event)
         seen = bids.seen[slot]
         behaviour = self._behaviour(bid.exchange)
+        behaviour.reordered += bool(seen & _AFTER[kind])
         if flags & _DISPUTED:
             bids.seen[slot] = seen | _IS_DISPUTED
             behaviour.disputed += 1

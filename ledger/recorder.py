@@ -7,7 +7,8 @@ soon as no further notice comes), and answers a notice once its commit is on dis
 
     GET|POST /n/{kind}/{token}?..   200; 302 for a click; 400 for macros that cannot be read; 403
                                     forged; 410 a charge days late; 503 while none can commit
-    GET /ledger                     totals as JSON (``ledger.view``)
+    GET /ledger                     totals as JSON (``ledger.view``); 401 without the token
+    GET /metrics                    what exchanges' notices do, for Prometheus; no money in it
     GET /live, /ready               200, or 503 while it cannot commit
 
 Time is the control block's: steps of an episode where an exchange drives the clock, else every
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hmac
 import os
 import signal
 import sys
@@ -35,12 +37,15 @@ import msgspec
 import uvloop
 
 from ledger.event_log import EVENT_LOG
+from ledger.exposition import Exposition
 from ledger.http import BAD_REQUEST, HttpServer, response
 from ledger.link import WorkerLink
 from ledger.notice import landing_location, open_path, read_notice
+from ledger.notice_price import Prices, Unreadable
 from ledger.record import Answer, Outcome, Recorder
 from ledger.ring import Ring
 from ledger.segment import Disk, RealDisk, Recovery, SegmentWriter, recover
+from market.chance import code_of
 from market.control import ControlBlock, Word
 from market.deployment import read_deployment
 from market.errors import BadInput, Corrupt, Forbidden, LodestoneError, NotReady
@@ -86,6 +91,7 @@ _URL_SAFE: Final = "%/:?#[]@!$&'()*+,;=~"
 
 _NO_STORE: Final = ("cache-control", "no-store")
 _OK: Final = response(200, b"", _NO_STORE)
+_NO_TOKEN: Final = response(401, b"", ("www-authenticate", "Bearer"), _NO_STORE)
 _FORBIDDEN: Final = response(403)
 _NOT_FOUND: Final = response(404)
 _NO_LANDING: Final = response(404, b"this creative has no landing page\n", _NO_STORE)
@@ -107,13 +113,16 @@ class RecorderProcess:
         """Recovers the log and opens the rings; nothing is answered yet.
 
         Raises:
+            BadInput: profiles and price keys of the deployment do not fit.
             Corrupt: control block, log or a ring is damaged.
             NotReady: another recorder has the log open, or the disk refuses.
         """
         self._deployment = deployment
         self._key = bytes.fromhex(deployment.notice_key_hex)
+        self._authorization = f"Bearer {deployment.ledger_token}".encode()
         self._clock_ns = clock_ns
         profiles = tuple(check_profiles(deployment.exchanges).values())
+        self._prices = Prices(profiles, deployment.price_keys)
         self.core = Recorder(profiles, deployment.worker_count)
         self._control = ControlBlock(deployment.control_path)
         self._words = self._control.words
@@ -169,6 +178,7 @@ class RecorderProcess:
     def _tick(self) -> bool:
         """Does everything that is due; returns whether there was anything."""
         now_ns, now_ms = self._clock_ns(), self._now_ms()
+        self._words[Word.RECORDER_BEAT_NS] = now_ns
         is_busy = self._drain(now_ms) > 0 or bool(self._waiting)
         is_thorough = now_ns >= self._next_look_ns
         if is_thorough:
@@ -282,7 +292,7 @@ class RecorderProcess:
 
     # Requests.
 
-    def _answer(
+    def _answer(  # noqa: PLR0911 - one path after the other
         self,
         method: bytes,
         path: bytes,
@@ -291,19 +301,56 @@ class RecorderProcess:
         body: bytes,
         arrived_ns: int,
     ) -> bytes | asyncio.Future[bytes]:
-        del headers, body, arrived_ns
+        del body, arrived_ns
         if method not in (b"GET", b"POST"):
             return _WRONG_METHOD
         if path.startswith(b"/n/"):
             return self._take_notice(path, query)
         if path == b"/ledger":
+            if not hmac.compare_digest(headers.authorization, self._authorization):
+                return _NO_TOKEN
             view = msgspec.json.encode(self.core.view(self._now_ms()))
             return response(200, view, ("content-type", "application/json"), _NO_STORE)
         if path == b"/live":
             return _OK
         if path == b"/ready":
             return _UNAVAILABLE if self.core.is_stuck else _OK
-        return _NOT_FOUND
+        return self._expose() if path == b"/metrics" else _NOT_FOUND
+
+    def _expose(self) -> bytes:
+        view = self.core.view(self._now_ms())
+        page = Exposition()
+        page.family(
+            "lodestone_notices_total", "counter",
+            "Notices that were not simply taken, by what was wrong (ledger.view.ExchangeView).",
+            (
+                ((("exchange", each.name), ("case", case)), count)
+                for each in view.exchanges
+                for case, count in msgspec.structs.asdict(each).items()
+                if isinstance(count, int)
+            ),
+        )  # fmt: skip
+        page.family(
+            "lodestone_notice_faults_total", "counter",
+            "Notices that could not be read, by what was wrong (ledger.notice_price.Fault).",
+            (
+                ((("exchange", each.name), ("fault", fault)), count)
+                for each in view.exchanges
+                for fault, count in each.faults.items()
+            ),
+        )  # fmt: skip
+        for name, text, value in (
+            ("lodestone_log_sequence", "Last frame of the event log on disk.", view.sequence),
+            ("lodestone_log_writable", "1: the last commit worked.", int(view.is_writable)),
+            ("lodestone_unfunded_bids", "Bids above their worker's lease.", view.unfunded_bids),
+            ("lodestone_events_uncommitted", "Events in no commit yet.", self.core.pending_count),
+        ):
+            page.family(name, "gauge", text, [((), value)])
+        page.family(
+            "lodestone_ring_events", "gauge", "Events a worker has pushed and nobody has read.",
+            (((("worker", str(link.worker)),), link.waiting_count()) for link in self._links),
+        )  # fmt: skip
+        return page.answer()
 
     def _take_notice(self, path: bytes, query: bytes) -> bytes | asyncio.Future[bytes]:
         core = self.core
@@ -313,12 +360,13 @@ class RecorderProcess:
             core.count_forged()
             return _FORBIDDEN
         except BadInput:
+            core.count_wrong_kind()
             return _NOT_FOUND
         now_ms = self._now_ms()
         try:
-            notice = read_notice(kind, token, query, core.charging, now_ms)
-        except BadInput:
-            core.count_malformed(token.exchange)
+            notice = read_notice(kind, token, query, core.charging, self._prices, now_ms)
+        except Unreadable as error:
+            core.count_malformed(token.exchange, error.fault)
             return BAD_REQUEST
         if notice is None:
             core.count_audit(token.exchange)
@@ -377,8 +425,9 @@ class RecorderProcess:
             )
             link = WorkerLink(worker, events, credits_ring, self._control.worker(worker), _is_alive)
             links.append(link)
-            if worker in holders:
+            if worker in holders or events.pending_count():
                 # Bids may be missing where the machine lost power: wait for any that could be.
+                # Those in the ring may have been taken before: then they are no repeats.
                 link.fence(self.core, 0 if is_whole else until_ms)
         return links
 
@@ -463,6 +512,7 @@ def main(arguments: list[str]) -> int:
         _say(_told(process.recovery))
         # Compiled before the first notice; what lives now lives forever, so no sweep looks at it.
         amount_micros(1_000_000, 1_000_000, 1_000_000)
+        code_of("order")
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GARBAGE_MAX)

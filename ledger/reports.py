@@ -191,7 +191,7 @@ _COUNTS: Final = """
 _CAMPAIGNS: Final = f"""
 SELECT campaign_id, account_currency AS currency, {_COUNTS}
 FROM events FINAL
-WHERE kind != %(no_bid)s AND bitAnd(flags, %(is_test)s) = 0
+WHERE kind != %(no_bid)s AND bitAnd(flags, %(is_test)s + %(is_disputed)s) = 0
 GROUP BY campaign_id, currency
 ORDER BY campaign_id, currency
 """  # noqa: S608 - of two constants
@@ -224,7 +224,7 @@ _PRICE_RANGES: Final = """
 SELECT bid_currency, bid_currency AS currency,
     quantileExact(0.99)(price_cpm_micros) AS high_cpm_micros
 FROM events FINAL
-WHERE kind = %(win)s AND bitAnd(flags, %(is_test)s) = 0
+WHERE kind = %(win)s AND bitAnd(flags, %(is_test)s + %(is_disputed)s) = 0
 GROUP BY bid_currency
 ORDER BY bid_currency
 """
@@ -233,7 +233,8 @@ _PRICE_COUNTS: Final = """
 SELECT least(intDiv(price_cpm_micros, %(bucket_cpm_micros)s), %(last_bucket)s) AS bucket,
     count() AS wins
 FROM events FINAL
-WHERE kind = %(win)s AND bitAnd(flags, %(is_test)s) = 0 AND bid_currency = %(bid_currency)s
+WHERE kind = %(win)s AND bitAnd(flags, %(is_test)s + %(is_disputed)s) = 0
+    AND bid_currency = %(bid_currency)s
 GROUP BY bucket
 ORDER BY bucket
 """

@@ -227,7 +227,7 @@ class Reservations:
             self._records.extend(bytes(capacity * EVENT_BYTES))
 
 
-def reservation_of(event: bytes | bytearray, at: int = 0) -> Reservation:
+def reservation_of(event: bytes | bytearray | memoryview, at: int = 0) -> Reservation:
     """Returns what a notice needs to know of the bid whose record starts at ``event[at:]``."""
     return Reservation._make(_FIELDS.unpack_from(event, at))
 

@@ -104,11 +104,15 @@ class Behaviour:
         "audits",
         "disputed",
         "duplicates_ignored",
+        "faults",
         "forged",
         "late",
+        "macros_ignored",
         "malformed",
+        "reordered",
         "too_old",
         "unknown",
+        "wrong_kind",
     )
 
     def __init__(self) -> None:
@@ -121,6 +125,10 @@ class Behaviour:
         self.malformed = 0
         self.forged = 0
         self.audits = 0
+        self.wrong_kind = 0
+        self.reordered = 0
+        self.macros_ignored = 0
+        self.faults: Counter[str] = Counter()
 
 
 def exchange_views(
@@ -138,6 +146,10 @@ def exchange_views(
             malformed=behaviour.malformed,
             forged=behaviour.forged,
             audits=behaviour.audits,
+            wrong_kind=behaviour.wrong_kind,
+            reordered=behaviour.reordered,
+            macros_ignored=behaviour.macros_ignored,
+            faults=dict(behaviour.faults),
         )
         for exchange, behaviour in behaviours
     )

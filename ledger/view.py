@@ -62,7 +62,8 @@ class ExchangeView(msgspec.Struct, frozen=True):
 
     Attributes:
         name: of its profile; its number where there is none; "" for notices nobody signed.
-        disputed: charging notices with a price above the reservation.
+        disputed: charging notices with a price above the reservation, or that name another
+            currency, another ad or more impressions than the bid.
         late: charging notices that were paid as late wins.
         duplicates_ignored: repeats, since start.
         unknown: notices of bids or budgets that the ledger does not know, since start.
@@ -70,6 +71,11 @@ class ExchangeView(msgspec.Struct, frozen=True):
         malformed: notices whose macros cannot be read, since start; not taken.
         forged: notices whose signature is wrong, since start.
         audits: test renders (macros filled with AUDIT), since start.
+        wrong_kind: requests for a kind of notice that there is not, since start.
+        reordered: notices that came after one that they must precede, or beside one that they
+            exclude (a win and a loss).
+        macros_ignored: values told for confirmation that cannot be read, since start.
+        faults: the malformed notices by ``ledger.notice_price.Fault``, since start.
     """
 
     name: str
@@ -81,6 +87,10 @@ class ExchangeView(msgspec.Struct, frozen=True):
     malformed: int
     forged: int
     audits: int
+    wrong_kind: int = 0
+    reordered: int = 0
+    macros_ignored: int = 0
+    faults: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class LedgerView(msgspec.Struct, frozen=True):

@@ -17,34 +17,18 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 
+from market.creative import Creative, faults_of
 from market.errors import BadInput
 from market.money import BUDGET_MICROS_MAX, CURRENCY_NUMBERS, PRICE_CPM_MICROS_MAX
-from market.opportunity import CodeList, Dimension, Format
-
-TARGETABLE: tuple[str, ...] = (
-    *(dimension.name.lower() for dimension in Dimension),
-    CodeList.SEGMENT.name.lower(),
-    CodeList.CATEGORY.name.lower(),
-    CodeList.KEYWORD.name.lower(),
-)
-"""Names a targeting expression may use: the dimensions, and segment, category, keyword."""
-
-AD_FIELDS: tuple[str, ...] = ("category", "format", "size", "headline", "layout", "palette")
-"""Attributes of a creative that the recommendation model learns from, in this order."""
-
-MEDIA_TYPES: tuple[str, ...] = (
-    "image/jpeg", "image/png", "image/gif", "image/webp", "text/html", "video/mp4", "video/webm",
-    "video/ogg", "video/3gpp", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/aac",
-    "application/javascript",
-)  # fmt: skip
-"""Bit k of ``media_types`` in an opportunity and a creative is MEDIA_TYPES[k]."""
+from market.opportunity import Format
+from market.targeting import Targeting, targeting_problems
 
 LINE_ITEMS_MAX = 50
 CREATIVES_MAX = 100
 _YEAR_10000_MS = 253_402_300_800_000
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 _CATEGORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TAXONOMY = re.compile(r"[2-9]|[1-9][0-9]{1,3}")
 _TIME_ZONES = available_timezones()
 
 
@@ -117,61 +101,12 @@ class Flight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end_at_ms: int | None = None
 
 
-class Targeting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who may be reached: per name of TARGETABLE, values to include or to exclude.
-
-    An opportunity matches if, for every name with an include list, its value is in the list, and
-    none of its values is in an exclude list. An unknown value matches no include list.
-    """
-
-    include: dict[str, tuple[str, ...]] = {}
-    exclude: dict[str, tuple[str, ...]] = {}
-
-
 class FrequencyCap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """At most ``impressions`` billed or open per user, scope and period."""
 
     impressions: int
     period: CapPeriod = CapPeriod.DAY
     scope: CapScope = CapScope.LINE_ITEM
-
-
-class Creative(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One thing that can be shown.
-
-    Attributes:
-        creative_id: unique over all advertisers; assigned by the control plane.
-        format: banner, video, audio or native.
-        width: pixels; 0 for audio and native.
-        height: as width.
-        duration_ms: of video and audio, else 0.
-        media_type: of MEDIA_TYPES.
-        protocol: AdCOM 1.0 list "Creative Subtypes - Audio/Video" (2 = VAST 2, 3 = VAST 3,
-            7 = VAST 4, ...); 0 for banner and native.
-        attributes: AdCOM list "Creative Attributes" that are true of it.
-        adm: markup template. ``{{IMPRESSION_URL}}`` and ``{{CLICK_URL}}`` are filled per bid.
-        landing_url: where a click leads.
-        asset_sha256: content hash of the rendered asset, "" if the markup needs none.
-        language: ISO 639-1, "" if none.
-        is_secure: every URL in it is https.
-        features: value per name of AD_FIELDS, what the recommendation model sees of it.
-    """
-
-    creative_id: int = 0
-    name: str = ""
-    format: str = "banner"
-    width: int = 0
-    height: int = 0
-    duration_ms: int = 0
-    media_type: str = "image/jpeg"
-    protocol: int = 0
-    attributes: tuple[int, ...] = ()
-    adm: str = ""
-    landing_url: str = ""
-    asset_sha256: str = ""
-    language: str = ""
-    is_secure: bool = True
-    features: dict[str, str] = {}
 
 
 class LineItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -205,6 +140,10 @@ class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         advertiser_id: owner; taken from the API key, never from a request body.
         advertiser_domain: what goes into ``adomain`` and is matched against ``badv``.
         category: IAB content category of the ad (``cat``), matched against ``bcat``.
+        categories_by_taxonomy: the same in other taxonomies (AdCOM list "Category Taxonomies"),
+            each with the tiers above it: ``{"6": ["483", "460"]}``. An exchange that blocks in a
+            taxonomy is not bid by an ad that names no category in it.
+        app_bundle: store id of the advertised app, "" if none; matched against ``bapp``.
         currency: ISO 4217; budgets, goals and ceilings are in it.
         time_zone: IANA name; the budget day starts at its midnight.
         policy: name of the bid policy, see ``policies.bidding``.
@@ -218,6 +157,8 @@ class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     budget: Budget
     advertiser_domain: str
     category: str = "IAB24"
+    categories_by_taxonomy: dict[str, tuple[str, ...]] = {}
+    app_bundle: str = ""
     flight: Flight = Flight()
     status: Status = Status.ACTIVE
     policy: str = "pid"
@@ -263,6 +204,20 @@ def problems_of(campaign: Campaign) -> tuple[Problem, ...]:
     rule(
         bool(_CATEGORY.fullmatch(campaign.category)), "/category", campaign.category,
         "must be a category of the IAB content taxonomy, such as IAB18",
+    )  # fmt: skip
+    for taxonomy, names in campaign.categories_by_taxonomy.items():
+        at = f"/categories_by_taxonomy/{taxonomy}"
+        rule(
+            bool(_TAXONOMY.fullmatch(taxonomy)), at, taxonomy,
+            "must be a number of AdCOM's list Category Taxonomies other than 1",
+        )  # fmt: skip
+        rule(
+            bool(names) and all(_CATEGORY.fullmatch(name) for name in names), at, names,
+            "must name the ad's category in this taxonomy, and the tiers above it",
+        )  # fmt: skip
+    rule(
+        len(campaign.app_bundle) <= 200 and not any(map(str.isspace, campaign.app_bundle)),
+        "/app_bundle", campaign.app_bundle, "must be at most 200 characters without white space",
     )  # fmt: skip
     found.extend(_goal_problems(campaign.goal))
     found.extend(_budget_problems(campaign.budget))
@@ -363,18 +318,10 @@ def _line_item_problems(line_item: LineItem, at: str) -> list[Problem]:
                 f"must be > 0 and at most {PRICE_CPM_MICROS_MAX} micros CPM",
             )
         )  # fmt: skip
-    for side, lists in (
-        ("include", line_item.targeting.include),
-        ("exclude", line_item.targeting.exclude),
-    ):
-        for name, values in lists.items():
-            pointer = f"{at}/targeting/{side}/{name}"
-            if name not in TARGETABLE:
-                found.append(
-                    Problem(pointer, repr(name), f"must be one of {', '.join(TARGETABLE)}")
-                )
-            elif not values or any(not value.strip() for value in values):
-                found.append(Problem(pointer, repr(values), "must hold values that are not empty"))
+    found.extend(
+        Problem(f"{at}/targeting/{pointer}", value, rule)
+        for pointer, value, rule in targeting_problems(line_item.targeting)
+    )
     if line_item.is_deal_only and not line_item.deals:
         found.append(Problem(f"{at}/deals", "empty", "a deal-only line item needs a deal"))
     if len(line_item.frequency_caps) > 3:
@@ -397,53 +344,8 @@ def _line_item_problems(line_item: LineItem, at: str) -> list[Problem]:
             )
         )  # fmt: skip
     for i, creative in enumerate(line_item.creatives):
-        found.extend(_creative_problems(creative, f"{at}/creatives/{i}"))
-    return found
-
-
-def _creative_problems(creative: Creative, at: str) -> list[Problem]:
-    found: list[Problem] = []
-
-    def rule(is_kept: bool, field: str, value: object, text: str) -> None:
-        if not is_kept:
-            found.append(Problem(f"{at}/{field}", repr(value), text))
-
-    names = tuple(f.name.lower() for f in Format)  # pyright: ignore[reportOptionalMemberAccess]
-    rule(creative.format in names, "format", creative.format, f"must be one of {', '.join(names)}")
-    needs_size = creative.format in ("banner", "video")
-    for field, pixels in (("width", creative.width), ("height", creative.height)):
-        rule(
-            (1 if needs_size else 0) <= pixels <= 65_535, field, pixels,
-            "must be 1-65535 pixels for banner and video",
-        )  # fmt: skip
-    needs_duration = creative.format in ("video", "audio")
-    rule(
-        (1 if needs_duration else 0) <= creative.duration_ms <= 86_400_000, "duration_ms",
-        creative.duration_ms, "must be > 0 for video and audio",
-    )  # fmt: skip
-    rule(
-        creative.media_type in MEDIA_TYPES, "media_type", creative.media_type,
-        f"must be one of {', '.join(MEDIA_TYPES)}",
-    )  # fmt: skip
-    rule(
-        all(1 <= attribute <= 63 for attribute in creative.attributes), "attributes",
-        creative.attributes, "must be AdCOM creative attributes, 1-63",
-    )  # fmt: skip
-    # A player that lists its protocols must be able to tell whether it can play this.
-    protocol_min = 1 if needs_duration else 0
-    rule(
-        protocol_min <= creative.protocol <= 63, "protocol", creative.protocol,
-        f"must be {protocol_min}-63",
-    )  # fmt: skip
-    sha256 = creative.asset_sha256
-    rule(
-        sha256 == "" or bool(_SHA256.fullmatch(sha256)), "asset_sha256", sha256,
-        "must be 64 hexadecimal digits in lower case",
-    )  # fmt: skip
-    rule(
-        creative.landing_url.startswith(("https://", "http://")), "landing_url",
-        creative.landing_url, "must be an http or https URL",
-    )  # fmt: skip
-    for name in creative.features:
-        rule(name in AD_FIELDS, f"features/{name}", name, f"must be one of {', '.join(AD_FIELDS)}")
+        found.extend(
+            Problem(f"{at}/creatives/{i}/{fault.field}", repr(fault.value), fault.rule)
+            for fault in faults_of(creative)
+        )
     return found

@@ -147,9 +147,12 @@ def _check_offers(decisions: npt.NDArray[np.void], opportunities: Opportunities)
     places = np.arange(records["sizes"].shape[1]) < records["size_count"][:, None]
     is_size = ((records["sizes"] == decisions["size"][:, None]) & places).any(axis=1)
     is_free = (records["size_count"] == 0) | (shown != Format.BANNER)
+    is_ratio = (records["ratios"] == decisions["ratio"][:, None]).any(axis=1)
+    is_flexible = (decisions["ratio"] != 0) & is_ratio
     _require_all(
-        no_bid | is_size | is_free, decisions, ("size",), "a banner must have a size of the imp"
-    )
+        no_bid | is_size | is_free | is_flexible, decisions, ("size",),
+        "a banner must have a size of the imp",
+    )  # fmt: skip
     index, count = decisions["deal_index"], records["deal_count"]
     _require_all(
         no_bid | ((index >= -1) & (index < count)), decisions, ("deal_index",),

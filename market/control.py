@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAGIC = 0x4C4F4445_4354524C  # "LODECTRL"
-LINE_ITEM_ROWS_MAX = 16_384
+LINE_ITEM_ROWS_MAX = 131_072
 WORKERS_MAX = 64
 
 
@@ -49,6 +49,12 @@ class Word(enum.IntEnum):
     """Controller: the intent version that the live words and the snapshot reflect."""
     DURABLE_SEQUENCE = 10
     """Recorder: the last frame of the event log that is on disk; 0 = nothing said yet."""
+    RECORDER_BEAT_NS = 11
+    """Recorder: the machine's monotonic clock at its last turn; 0 = no turn yet."""
+    CONTROLLER_BEAT_NS = 12
+    """Controller: the same."""
+    LIVE_EPOCH = 13
+    """Controller: counts changes of the live arrays, stored after them."""
 
 
 class WorkerWord(enum.IntEnum):

@@ -37,6 +37,8 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         no_bid_sample_rate: share of no-bids that are recorded, with weight 1 / share.
         tcf_vendor_id: our number in the IAB's global vendor list; None when not registered: then
             no consent string can cover us, and under GDPR nothing of a user is used.
+        is_native: workers answer the usual requests natively (``bidder.native``); False: all on the
+            default path, which gives the same answers.
         analytics_url: ``clickhouse://user:password@host:port/database`` of the server that keeps
             the events; "" = the embedded engine, in the run folder.
         kafka_servers: ``host:port`` of brokers with commas between, to which the event log is
@@ -66,6 +68,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     is_episode: bool = False
     no_bid_sample_rate: float = 1 / 64
     tcf_vendor_id: int | None = None
+    is_native: bool = True
     analytics_url: str = ""
     kafka_servers: str = ""
     kafka_topic: str = "lodestone-events"

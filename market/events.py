@@ -79,6 +79,7 @@ _V1 = [
     ("price_cpm_micros", np.int64),
     # bid: the reservation (cap); notice that charges: what was charged; all in account currency
     ("amount_micros", np.int64),
+    # what had to be paid at least: bid: the floor; win: what would just have won, where it was told
     ("floor_cpm_micros", np.int64),
     # bid: expected value of the impression; conversion: value reported; account currency
     ("value_micros", np.int64),

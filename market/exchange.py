@@ -5,11 +5,18 @@ A profile is looked up by the last part of ``POST /bid/{exchange}``; an unknown 
 
 from __future__ import annotations
 
+import enum
+import re
+
 import msgspec
 
 from market.errors import BadInput
 from market.money import CURRENCY_NUMBERS
+from market.price_encryption import PriceEncoding
 
+FIRST_PRICE, SECOND_PRICE, FIXED_PRICE = 1, 2, 3
+"""Auction types of OpenRTB 2.6 (sections 3.2.1, 3.2.12)."""
+_SUFFIX = re.compile(r"[A-Za-z0-9_]{0,16}")
 _CHARGING = ("billing", "impression", "win")
 _CHARGING_DEFAULT = {
     "banner": "billing",
@@ -18,6 +25,27 @@ _CHARGING_DEFAULT = {
     "audio": "impression",
 }
 _WINDOW_DEFAULT = {"banner": 300_000, "native": 600_000, "video": 1_800_000, "audio": 1_800_000}
+
+
+class ChainRule(enum.StrEnum):
+    """What a request must say of the hands it came through."""
+
+    OPTIONAL = "optional"
+    """Nothing; a chain that is sent is checked against ``chain_blocked``."""
+    PRESENT = "present"
+    """A supply chain, complete or not."""
+    COMPLETE = "complete"
+    """A supply chain from the publisher on (``complete`` = 1), every node named."""
+
+
+class SellersRule(enum.StrEnum):
+    """What the crawled files must say of the sellers of a request."""
+
+    IGNORED = "ignored"
+    CHECKED = "checked"
+    """What a file says must hold; a publisher without a file passes."""
+    REQUIRED = "required"
+    """The publisher must have a file, and it must authorise the sellers."""
 
 
 class ExchangeProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,6 +67,22 @@ class ExchangeProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         answers_gzip: compress answers when the exchange accepts it (costs more than all JSON).
         answers_nbr: say no with 200 and ``nbr`` instead of 204.
         body_bytes_max: larger requests are answered 413.
+        price_encoding: how it writes the clearing price of its notices; the keys of an encrypted
+            one are the deployment's.
+        price_suffix: names that encoding in the price macro, where the exchange wants it
+            (``B64`` -> ``${AUCTION_PRICE:B64}``, OpenRTB 2.6 section 4.4).
+        qps_max: bid requests a second that are looked at, all workers together; what comes on top
+            is answered 204. 0 = all.
+        auction_types: what its own auction types mean: code (500 or more) -> 1 first price, 2
+            second price. A request of a code that is not here gets no bid.
+        seller_domain: the exchange's own domain as sellers name it (``asi``, ads.txt), "" unknown.
+        chain_rule: what of ``source.schain`` is required.
+        chain_blocked: sellers whose hands a request may not have come through: ``asi``, or
+            ``asi/sid`` for one account, or a TAG payment id of ``source.pchain``.
+        chain_nodes_max: most sellers of a chain, 0 = any number.
+        sellers_rule: what ads.txt, app-ads.txt and sellers.json must say (``bidder.supply_chain``).
+        accepts_resellers: false = the one we buy from must be listed as DIRECT.
+        refuses_non_human: known crawlers, suspected traffic and data centres get no bid.
     """
 
     name: str
@@ -53,6 +97,28 @@ class ExchangeProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     answers_gzip: bool = False
     answers_nbr: bool = False
     body_bytes_max: int = 1_048_576
+    price_encoding: PriceEncoding = PriceEncoding.CLEAR
+    price_suffix: str = ""
+    qps_max: float = 0.0
+    auction_types: dict[str, int] = {}
+    seller_domain: str = ""
+    chain_rule: ChainRule = ChainRule.OPTIONAL
+    chain_blocked: tuple[str, ...] = ()
+    chain_nodes_max: int = 0
+    sellers_rule: SellersRule = SellersRule.IGNORED
+    accepts_resellers: bool = True
+    refuses_non_human: bool = False
+
+    @property
+    def checks_supply(self) -> bool:
+        """Whether anything is asked of the sellers or the device of a request."""
+        return (
+            self.chain_rule is not ChainRule.OPTIONAL
+            or bool(self.chain_blocked)
+            or self.chain_nodes_max > 0
+            or self.sellers_rule is not SellersRule.IGNORED
+            or self.refuses_non_human
+        )
 
 
 DEFAULT_EXCHANGES: tuple[ExchangeProfile, ...] = (
@@ -82,7 +148,15 @@ def check_profiles(profiles: tuple[ExchangeProfile, ...]) -> dict[str, ExchangeP
             raise BadInput(f"{at}: exchange_id is {profile.exchange_id}; it must be 1-65535")
         if profile.currency not in CURRENCY_NUMBERS:
             raise BadInput(f"{at}: currency is {profile.currency}; it must be ISO 4217")
+        if not _SUFFIX.fullmatch(profile.price_suffix):
+            raise BadInput(
+                f"{at}: price_suffix is {profile.price_suffix!r}; it must be up to 16 letters and "
+                "digits"
+            )
+        if not 0 <= profile.qps_max <= 1e6:
+            raise BadInput(f"{at}: qps_max is {profile.qps_max}; it must be 0-1000000")
         _check_formats(profile, at)
+        _check_supply(profile, at)
         by_name[profile.name] = profile
         ids.add(profile.exchange_id)
     return by_name
@@ -104,3 +178,43 @@ def _check_formats(profile: ExchangeProfile, at: str) -> None:
     for name, window in profile.billing_window_ms.items():
         if window <= 0:
             raise BadInput(f"{at}: billing_window_ms.{name} is {window}; it must be > 0")
+
+
+def _check_supply(profile: ExchangeProfile, at: str) -> None:
+    for code, kind in profile.auction_types.items():
+        if not code.isdecimal() or not 500 <= int(code) <= 65_535:
+            raise BadInput(f"{at}: auction_types has '{code}'; codes of an exchange are 500-65535")
+        if kind not in (FIRST_PRICE, SECOND_PRICE):
+            raise BadInput(
+                f"{at}: auction_types.{code} is {kind}; it must be 1 (first price) or 2 (second)"
+            )
+    if profile.seller_domain != profile.seller_domain.strip().lower():
+        raise BadInput(
+            f"{at}: seller_domain is '{profile.seller_domain}'; it must be in lower case"
+        )
+    if profile.sellers_rule is not SellersRule.IGNORED and not profile.seller_domain:
+        raise BadInput(
+            f"{at}: sellers_rule is {profile.sellers_rule}; it needs seller_domain, the name under "
+            "which publishers list this exchange"
+        )
+    if profile.chain_nodes_max < 0:
+        raise BadInput(f"{at}: chain_nodes_max is {profile.chain_nodes_max}; it must be 0 or more")
+    for blocked in profile.chain_blocked:
+        if not blocked or blocked != blocked.strip().lower():
+            raise BadInput(
+                f"{at}: chain_blocked has '{blocked}'; entries are lower case: asi, asi/sid or a "
+                "payment id"
+            )
+
+
+def auction_type_of(at: int | None, profile: ExchangeProfile) -> int | None:
+    """Returns what an auction type means: 1, 2 or 3; None if this exchange never said.
+
+    Absent (or not positive) is 2, second price plus (OpenRTB 2.6 section 3.2.1); 3 is a deal's
+    fixed price (3.2.12).
+    """
+    if at is None or at <= 0:
+        return SECOND_PRICE
+    if at <= FIXED_PRICE:
+        return at
+    return profile.auction_types.get(str(at))

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from market.campaign import AD_FIELDS, Campaign, Creative
 from market.chance import code_of
+from market.creative import AD_FIELDS
 from market.events import FEATURE_COUNT
 from market.kernels import feature_row
 from market.opportunity import Dimension
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from market.campaign import Campaign, Creative
 
 CONTEXT_DIMENSIONS: tuple[Dimension, ...] = (
     Dimension.COUNTRY,
@@ -55,13 +57,18 @@ def ad_features(campaign: Campaign, creative: Creative) -> npt.NDArray[np.uint32
 
     Category, format and size are known of every creative; the rest comes from its ``features``.
     """
+    return ad_feature_rows(ad_field_values(campaign, creative))
+
+
+def ad_field_values(campaign: Campaign, creative: Creative) -> tuple[str, ...]:
+    """Returns the texts of a creative in the order of AD_FIELDS, "" for what it does not have."""
     known = {
         "category": campaign.category,
         "format": creative.format,
         "size": f"{creative.width}x{creative.height}",
     }
     values = {**known, **creative.features}
-    return ad_feature_rows([values.get(field, "") for field in AD_FIELDS])
+    return tuple(values.get(field, "") for field in AD_FIELDS)
 
 
 def ad_feature_rows(values: Sequence[str]) -> npt.NDArray[np.uint32]:

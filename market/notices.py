@@ -44,7 +44,13 @@ KIND_NAMES: dict[EventKind, str] = {kind: kind.name.lower() for kind in NOTICE_K
 KINDS_BY_NAME: dict[str, EventKind] = {name: kind for kind, name in KIND_NAMES.items()}
 
 QUERY_PRICE = "p"
-"""Clearing price, CPM in bid currency: ${AUCTION_PRICE}."""
+"""Clearing price after any discount, CPM in bid currency: ${AUCTION_PRICE}."""
+QUERY_CURRENCY = "c"
+"""Currency of the bid, for confirmation: ${AUCTION_CURRENCY}."""
+QUERY_MULTIPLIER = "q"
+"""Impressions won with this one bid (digital out of home): ${AUCTION_MULTIPLIER}."""
+QUERY_IMP_TS = "t"
+"""When the impression was shown, epoch milliseconds: ${AUCTION_IMP_TS}."""
 QUERY_LOSS = "l"
 """OpenRTB loss reason code: ${AUCTION_LOSS}."""
 QUERY_MIN_TO_WIN = "m"
@@ -54,14 +60,38 @@ QUERY_ORDER = "o"
 QUERY_VALUE = "v"
 """Value of the order in units of the account's currency (decimal), set by the advertiser's page."""
 
+QUERY_MACROS: dict[str, str] = {
+    "i": "AUCTION_ID",
+    "b": "AUCTION_BID_ID",
+    "n": "AUCTION_IMP_ID",
+    "s": "AUCTION_SEAT_ID",
+    "a": "AUCTION_AD_ID",
+    QUERY_PRICE: "AUCTION_PRICE",
+    QUERY_CURRENCY: "AUCTION_CURRENCY",
+    "r": "AUCTION_MBR",
+    QUERY_LOSS: "AUCTION_LOSS",
+    QUERY_MIN_TO_WIN: "AUCTION_MIN_TO_WIN",
+    QUERY_MULTIPLIER: "AUCTION_MULTIPLIER",
+    QUERY_IMP_TS: "AUCTION_IMP_TS",
+    "d": "AUCTION_DISCOUNT_PCT",
+    "e": "AUCTION_DISCOUNT_CPM",
+}
+"""The parameter of each OpenRTB macro (2.6 section 4.4): all are read, what helps is sent."""
+
+PRICE_MACRO = "${AUCTION_PRICE}"
+
 MACROS: dict[EventKind, str] = {
-    EventKind.WIN: f"?{QUERY_PRICE}=${{AUCTION_PRICE}}",
-    EventKind.BILLING: f"?{QUERY_PRICE}=${{AUCTION_PRICE}}",
+    EventKind.WIN: f"?{QUERY_PRICE}={PRICE_MACRO}&{QUERY_MIN_TO_WIN}=${{AUCTION_MIN_TO_WIN}}",
+    EventKind.BILLING: (
+        f"?{QUERY_PRICE}={PRICE_MACRO}&{QUERY_CURRENCY}=${{AUCTION_CURRENCY}}"
+        f"&{QUERY_MULTIPLIER}=${{AUCTION_MULTIPLIER}}&{QUERY_IMP_TS}=${{AUCTION_IMP_TS}}"
+    ),
     EventKind.LOSS: (
-        f"?{QUERY_LOSS}=${{AUCTION_LOSS}}&{QUERY_PRICE}=${{AUCTION_PRICE}}"
+        f"?{QUERY_LOSS}=${{AUCTION_LOSS}}&{QUERY_PRICE}={PRICE_MACRO}"
         f"&{QUERY_MIN_TO_WIN}=${{AUCTION_MIN_TO_WIN}}"
     ),
-    EventKind.IMPRESSION: f"?{QUERY_PRICE}=${{AUCTION_PRICE}}",
+    # One parameter, so that no "&" stands in markup.
+    EventKind.IMPRESSION: f"?{QUERY_PRICE}={PRICE_MACRO}",
     EventKind.CLICK: "",
     EventKind.CONVERSION: "",
 }
@@ -100,6 +130,14 @@ class Token(NamedTuple):
     format: int
     is_test: int
     worker: int
+
+
+def query_of(kind: EventKind, price_suffix: str = "") -> str:
+    """Returns the query of a notice URL, its price macro with the suffix of an encoding."""
+    query = MACROS[kind]
+    if not price_suffix:
+        return query
+    return query.replace(PRICE_MACRO, f"{PRICE_MACRO[:-1]}:{price_suffix}}}")
 
 
 def tag_place(kind: EventKind) -> int:

@@ -64,7 +64,7 @@ from market.openrtb_offer import (
     TimedMedia,
     Video,
 )
-from market.openrtb_types import NO_EXT, Code, Int64, Name, Text
+from market.openrtb_types import NO_EXT, Int64, Name, Signal, SignalCode, SignalText, Text
 
 __all__ = [
     "NO_EXT",
@@ -154,21 +154,21 @@ class BidRequest(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class Regs(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The regulations the request is subject to. Source: 3.2.3."""
 
-    coppa: Int64 | None = None
-    gdpr: Int64 | None = None
-    us_privacy: str | None = None
-    gpp: str | None = None
-    gpp_sid: list[Code] | None = None
+    coppa: Signal | None = None
+    gdpr: Signal | None = None
+    us_privacy: SignalText | None = None
+    gpp: SignalText | None = None
+    gpp_sid: list[SignalCode] | None = None
     ext: RegsExt | None = None
 
 
 class RegsExt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Where OpenRTB 2.5 kept the privacy signals."""
 
-    gdpr: Int64 | None = None
-    us_privacy: str | None = None
-    gpp: str | None = None
-    gpp_sid: list[Code] | None = None
+    gdpr: Signal | None = None
+    us_privacy: SignalText | None = None
+    gpp: SignalText | None = None
+    gpp_sid: list[SignalCode] | None = None
 
 
 class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

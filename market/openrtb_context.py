@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from market.openrtb_types import NO_EXT, Finite, Int64, Keywords, Text
+from market.openrtb_types import NO_EXT, Finite, Int64, Keywords, Signal, SignalText, Text
 
 
 class DistributionChannel(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -136,8 +136,8 @@ class Device(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What the user looks at. Source: 3.2.18."""
 
     geo: Geo | None = None
-    dnt: Int64 | None = None
-    lmt: Int64 | None = None
+    dnt: Signal | None = None
+    lmt: Signal | None = None
     ua: str | None = None
     sua: UserAgent | None = None
     ip: str | None = None
@@ -225,7 +225,7 @@ class User(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     customdata: Text | None = None
     geo: Geo | None = None
     data: list[Data] | None = None
-    consent: str | None = None
+    consent: SignalText | None = None
     eids: list[Eid] | None = None
     ext: UserExt | None = None
 
@@ -233,7 +233,7 @@ class User(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class UserExt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Where OpenRTB 2.5 kept the consent string and the extended ids of a user."""
 
-    consent: str | None = None
+    consent: SignalText | None = None
     eids: list[Eid] | None = None
 
 

@@ -61,6 +61,7 @@ _ESCAPES = re.compile(
 _DIGITS_MAX = 300
 """Digits of an integer that is read exactly; a longer one is out of every range."""
 _EXCERPT_BYTES = 80
+_SAYS_NOTHING = (b"null", b'""', b"[]", b"{}")
 
 
 def decode_request(body: bytes) -> BidRequest:
@@ -160,14 +161,34 @@ def _reader(kind: object) -> _Read:
     """A reader for values of a type: its decoder, then, for what that refuses, its mending."""
     decode = msgspec.json.Decoder(cast("type[object]", kind), strict=False).decode
     mend = _mending(kind)
+    unreadable = _unreadable(kind)
 
     def read(raw: msgspec.Raw, pointer: str, report: _Report) -> object:
         try:
             return decode(raw)
         except msgspec.ValidationError:
-            return mend(raw, pointer, report)
+            value = mend(raw, pointer, report)
+        if value is not None or unreadable is None or bytes(raw) in _SAYS_NOTHING:
+            return value
+        report.append(Dropped(pointer, _excerpt(raw), f"a privacy signal; read as {unreadable}"))
+        return unreadable
 
     return read
+
+
+def _unreadable(kind: object) -> object:
+    """What a value of this type that no mending can read stands for.
+
+    None, which is absent, for all but privacy signals (`market.openrtb_types.Signal`).
+    """
+    if typing.get_origin(kind) is Annotated:
+        for constraint in typing.get_args(kind)[1:]:
+            if "unreadable" in (constraint.extra or {}):
+                return constraint.extra["unreadable"]
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        found = (_unreadable(option) for option in typing.get_args(kind))
+        return next((each for each in found if each is not None), None)
+    return None
 
 
 def _mending(kind: object) -> _Read:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from market.openrtb_types import INT64_MAX, INT64_MIN
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+DOMAIN_CHARS_MAX = 255
+"""A longer text is no host name (RFC 1035, 2.3.4), and is not taken apart."""
+_DOMAINS_MAX = 65_536
+"""Domains whose parents are remembered."""
 _WORDS = {"true": 1, "false": 0}
 
 
@@ -98,6 +103,23 @@ def protocols_of(video: Video) -> tuple[int, ...]:
         return integers(video.protocols)
     older = video.protocol
     return integers(older if isinstance(older, list) or older is None else [older])
+
+
+def domain_and_parents(domain: str) -> tuple[str, ...]:
+    """A site's domain and those above it, () for what is no domain.
+
+    ``www.sport.news.example`` reads ``sport.news.example``, ``news.example``: ``www`` is nobody's
+    name, and a bare top-level domain belongs to all.
+    """
+    return _domain_and_parents(domain) if len(domain) <= DOMAIN_CHARS_MAX else ()
+
+
+@lru_cache(_DOMAINS_MAX)
+def _domain_and_parents(domain: str) -> tuple[str, ...]:
+    labels = domain.strip().lower().removeprefix("www.").split(".")
+    if len(labels) < 2:
+        return tuple(label for label in labels if label)
+    return tuple(".".join(labels[i:]) for i in range(len(labels) - 1))
 
 
 def gdpr_of(request: BidRequest) -> int | None:

@@ -33,6 +33,16 @@ Code: TypeAlias = str | Int64
 """An entry of an integer array, which may arrive as text, even as a name ("VAST 2.0"). Read the
 array with `market.openrtb_reading.integers`."""
 
+Signal: TypeAlias = Annotated[int, Meta(ge=INT64_MIN, le=INT64_MAX, extra={"unreadable": 1})]
+"""A flag that protects the user. What cannot be read as a number is read as set, never as absent:
+a signal that a sender garbled must not free what it was sent to forbid."""
+
+SignalText: TypeAlias = Annotated[str, Meta(extra={"unreadable": "?"})]
+"""The text of a privacy signal; one that is no text at all is read as unreadable text."""
+
+SignalCode: TypeAlias = Annotated[Code, Meta(extra={"unreadable": "?"})]
+"""A `Code` in a privacy signal; what is neither text nor number is kept, as a name of nothing."""
+
 Name: TypeAlias = Annotated[str, Meta(min_length=1)]
 """Text without which its object cannot be answered: never absent, never empty."""
 

@@ -29,6 +29,12 @@ class Notice(NamedTuple):
         reason: OpenRTB loss reason code of a LOSS, else 0.
         order_id: of a CONVERSION, else "".
         value_micros: of a CONVERSION, in account currency; else 0.
+        min_to_win_cpm_micros: of a WIN, the least price that would have won; 0 if not told.
+        multiplier_micros: impressions won with the bid times 10^6 (digital out of home); 0 if not
+            told, and then it is what was bid on.
+        shown_ms: when the impression was shown; 0 if not told.
+        is_contradictory: it names another currency or ad than the bid, or more impressions.
+        unread_count: what it told besides and cannot be read; none of it moves money.
     """
 
     kind: EventKind
@@ -39,6 +45,11 @@ class Notice(NamedTuple):
     reason: int = 0
     order_id: str = ""
     value_micros: int = 0
+    min_to_win_cpm_micros: int = 0
+    multiplier_micros: int = 0
+    shown_ms: int = 0
+    is_contradictory: bool = False
+    unread_count: int = 0
 
 
 class BidAgent(Protocol):

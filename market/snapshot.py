@@ -5,9 +5,10 @@ all of it. The controller writes a temporary file and renames it; a worker maps 
 layout and checksum before it serves. What changes between two snapshots (multipliers, pauses) is
 not here but in ``market.control``.
 
-Dimension names: L = line item rows, C = creatives, B = budgets, K = frequency caps, R = bitset
-rows, W = 64-bit words of a bitset over line item rows, T = slots of the row table (a power of two),
-M = currencies, V = context feature rows, E = embedding width of one head (pctr, pcvr).
+Dimension names: L = line item rows, C = creatives, B = budgets, K = frequency caps, X = targeting
+expressions, G = groups of 512 expressions, T = slots of the index (a power of two), S = stored
+blocks of the index, M = currencies, V = context feature rows, E = embedding width of one head
+(pctr, pcvr).
 """
 
 from __future__ import annotations
@@ -23,18 +24,23 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from market.creative import NativeParts
 from market.errors import Corrupt
+from market.opportunity import NATIVE_DATA_COUNT, NATIVE_IMAGE_COUNT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _MAGIC = b"LODESNAP"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 _PREFIX = struct.Struct("<8sIIQI")
 """Magic, layout version, snapshot version, whole length, header length."""
 _CHECKSUM = struct.Struct("<I")
 """CRC-32 of everything else: the prefix before it, header and body after it."""
 _HEADER_AT = _PREFIX.size + _CHECKSUM.size
+
+RENDITION_COUNT_MAX = 6
+"""Protocols that one creative can be rendered in."""
 
 LINE_ITEM_DTYPE = np.dtype(
     [
@@ -62,6 +68,46 @@ LINE_ITEM_DTYPE = np.dtype(
         ("deal_first", np.int32),
         ("deal_count", np.int32),
         ("seat_code", np.uint64),
+        # slice of areas: the device must be in one of them; none = anywhere
+        ("area_first", np.int32),
+        ("area_count", np.int32),
+        # as os_version of an opportunity, both inclusive; 0, 0 = any
+        ("os_version_min", np.uint64),
+        ("os_version_max", np.uint64),
+        # least viewability metric of the imp; 0 = any
+        ("viewability_ppm_min", np.int32),
+        # slice of domain_codes: the advertiser's domain and those above it
+        ("domain_first", np.int32),
+        ("domain_count", np.int32),
+        # its targeting expression, -1 for a free row
+        ("expression", np.int32),
+    ],
+    align=True,
+)
+
+AREA_DTYPE = np.dtype(
+    [
+        ("latitude_e6", np.int32),
+        ("longitude_e6", np.int32),
+        ("radius_m", np.int32),
+        # 1: a position looked up from the IP address will do
+        ("accepts_ip", np.uint8),
+    ],
+    align=True,
+)
+
+LANDSCAPE_POINTS = 32
+"""Points of a price landscape."""
+
+LANDSCAPE_DTYPE = np.dtype(
+    [
+        ("exchange", np.uint16),
+        # the Format it was measured on, 0 = all of the exchange
+        ("format", np.uint8),
+        # ascending prices in micros of USD per thousand, and P(win | a bid of that price): a step
+        # function from the left, never falling; unused points repeat the last one
+        ("price_cpm_micros", np.int64, (LANDSCAPE_POINTS,)),
+        ("win_probability", np.float64, (LANDSCAPE_POINTS,)),
     ],
     align=True,
 )
@@ -81,11 +127,32 @@ CREATIVE_DTYPE = np.dtype(
         ("duration_ms", np.int64),
         # bit k: AdCOM creative attribute k
         ("attributes", np.uint64),
-        # one bit of market.campaign.MEDIA_TYPES
+        # one bit of market.creative.MEDIA_TYPES
         ("media_type", np.uint64),
+        # row of its first rendition, and the protocol of each, the best first; 0 ends the list
+        ("rendition_first", np.int32),
+        ("protocols", np.uint8, (RENDITION_COUNT_MAX,)),
+        # bit k set = it needs API framework k; it expands in direction k
+        ("apis", np.uint64),
+        ("expand_directions", np.uint8),
+        ("banner_type", np.uint8),
+        ("linearity", np.uint8),
+        ("delivery", np.uint8),
+        # kilobits per second, 0 = unknown
+        ("bitrate_kbps", np.uint32),
+        # when a viewer may skip it; only of meaning with attribute 16
+        ("skip_after_ms", np.uint32),
+        # native: characters of the title and of the data assets by type, 0 = it has none
+        ("title_chars", np.uint16),
+        ("data_chars", np.uint16, (NATIVE_DATA_COUNT,)),
+        # native: size (w << 16 | h, 0 = none) and media type of icon and main image
+        ("image_sizes", np.uint32, (NATIVE_IMAGE_COUNT,)),
+        ("image_types", np.uint64, (NATIVE_IMAGE_COUNT,)),
         # gamma posterior of its click lift over the model's prediction: shape and rate
         ("lift_shape", np.float64),
         ("lift_rate", np.float64),
+        # code of its language (ISO 639-1), 0 = none stated
+        ("language_code", np.uint64),
     ],
     align=True,
 )
@@ -118,28 +185,56 @@ CAP_DTYPE = np.dtype(
 )
 
 
-class Table(enum.IntEnum):
-    """Tables of bitset rows. 0..15 are ``market.opportunity.Dimension``; the rest are lists.
+GROUP_SIZE = 512
+"""Expressions in a group: one block of the index has a bit for each, a cache line in all."""
+GROUP_WORDS = GROUP_SIZE // 64
+GROUPS_MAX = 256
 
-    For a dimension the row of a value holds the line items that accept it. For SEGMENT, CATEGORY
-    and KEYWORD it holds those that ask for it, ``*_EXCLUDED`` those that refuse it, and
-    ``any_rows`` those that ask for nothing. The others hold the line items that are or have it.
+INDEX_SLOT_DTYPE = np.dtype(
+    [
+        # bidder.kernels_match.index_key(Table, code); 0 = empty
+        ("key", np.uint64),
+        # bit g: the value has a block of its own in group g; elsewhere its table's default holds
+        ("present", np.uint64, (GROUPS_MAX // 64,)),
+        # place of its first block; the others follow in the order of their groups
+        ("first", np.int32),
+        ("spare", np.uint32, (5,)),
+    ],
+    align=True,
+)
+"""One value of the index: its key and where its bits are, side by side on one cache line."""
+assert INDEX_SLOT_DTYPE.itemsize == 64
+
+
+class Table(enum.IntEnum):
+    """Tables of the index. Below SEGMENT they are ``market.opportunity.Dimension``; then lists.
+
+    For a dimension the bits of a value are the expressions that accept it. For what may be targeted
+    in lists (SEGMENT .. SITE) they are those that ask for it, for ``*_EXCLUDED`` those that refuse
+    it. For the others they are the expressions that are it or have it; AD_CATEGORY also has ``6:``
+    for those categorised in taxonomy 6, and ``6:483`` for a category.
     """
 
-    SEGMENT = 16
-    CATEGORY = 17
-    KEYWORD = 18
-    SEGMENT_EXCLUDED = 19
-    CATEGORY_EXCLUDED = 20
-    KEYWORD_EXCLUDED = 21
-    SEAT = 22
-    AD_CATEGORY = 23
-    ADVERTISER_DOMAIN = 24
-    APP_BUNDLE = 25
-    FORMAT = 26
+    SEGMENT = 32
+    CATEGORY = 33
+    KEYWORD = 34
+    USER_KEYWORD = 35
+    EID_SOURCE = 36
+    SITE = 37
+    SEGMENT_EXCLUDED = 38
+    CATEGORY_EXCLUDED = 39
+    KEYWORD_EXCLUDED = 40
+    USER_KEYWORD_EXCLUDED = 41
+    EID_SOURCE_EXCLUDED = 42
+    SITE_EXCLUDED = 43
+    SEAT = 44
+    AD_CATEGORY = 45
+    ADVERTISER_DOMAIN = 46
+    APP_BUNDLE = 47
+    FORMAT = 48
 
 
-TABLE_COUNT = 27
+TABLE_COUNT = 49
 
 
 class SnapshotArrays(NamedTuple):
@@ -151,10 +246,17 @@ class SnapshotArrays(NamedTuple):
         budgets: [B] of BUDGET_DTYPE.
         caps: [K] of CAP_DTYPE, grouped by line item.
         deal_codes: [*] uint64, codes of deal ids, grouped by line item.
-        rows: [R, W] uint64; bit i of a row: line item row i accepts (or has) this value.
-        row_keys: [T] uint64, open addressing over ``hash_pair(Table, code)``; 0 = empty.
-        row_values: [T] int32, the row of ``rows`` for that key.
-        any_rows: [*] int32 by ``Table``: the row for a value that nobody names.
+        domain_codes: [*] uint64, codes of the advertisers' domains, grouped by campaign.
+        areas: [*] of AREA_DTYPE, grouped by line item.
+        landscape: [*] of LANDSCAPE_DTYPE, at most one per (exchange, format).
+        index_slots: [T] of INDEX_SLOT_DTYPE, open addressing: where the bits of a value are.
+        index_blocks: [S, GROUP_WORDS] uint64; bit i of a block of group g: expression 512 g + i.
+        index_defaults: [G, TABLE_COUNT, GROUP_WORDS] uint64 by ``Table``: for a dimension who takes
+            a value that nobody names, for SEGMENT .. SITE who asks for nothing, else nobody.
+        index_named: [TABLE_COUNT] uint8, 1 where some expression names or asks for a value.
+        expression_first: [X + 1] int32, slices of expression_rows; expressions lie in the order of
+            what they could be worth when the snapshot was made, highest first.
+        expression_rows: [*] int32, rows of line items, grouped by expression.
         currencies: [M] uint16, ISO 4217 numbers.
         rates_micros: [M, M] int64; [a, b] = units of account currency a per unit of b, x 10^6.
         context_vectors: [V, 2E] float32, first E columns pctr, the others pcvr.
@@ -169,10 +271,15 @@ class SnapshotArrays(NamedTuple):
     budgets: npt.NDArray[np.void]
     caps: npt.NDArray[np.void]
     deal_codes: npt.NDArray[np.uint64]
-    rows: npt.NDArray[np.uint64]
-    row_keys: npt.NDArray[np.uint64]
-    row_values: npt.NDArray[np.int32]
-    any_rows: npt.NDArray[np.int32]
+    domain_codes: npt.NDArray[np.uint64]
+    areas: npt.NDArray[np.void]
+    landscape: npt.NDArray[np.void]
+    index_slots: npt.NDArray[np.void]
+    index_blocks: npt.NDArray[np.uint64]
+    index_defaults: npt.NDArray[np.uint64]
+    index_named: npt.NDArray[np.uint8]
+    expression_first: npt.NDArray[np.int32]
+    expression_rows: npt.NDArray[np.int32]
     currencies: npt.NDArray[np.uint16]
     rates_micros: npt.NDArray[np.int64]
     context_vectors: npt.NDArray[np.float32]
@@ -183,14 +290,30 @@ class SnapshotArrays(NamedTuple):
 
 
 class CreativeText(msgspec.Struct, frozen=True, gc=False):
-    """What the bid response needs of a creative and no kernel does; same order as ``creatives``."""
+    """What the bid response needs of a creative and no kernel does; same order as ``creatives``.
 
-    adm: str
+    Attributes:
+        adms: markup of each rendition, in the order of the column ``protocols``; of a native ad
+            with parts the VAST of its video, or "".
+        landing_url: where a click leads.
+        advertiser_domain: ``adomain``.
+        category: ``cat`` in the first taxonomy.
+        language: ISO 639-1, "" if none.
+        image_url: a picture of the ad for people who check it, "" if there is none.
+        app_bundle: of the advertised app, "" if none.
+        native: the parts of a native ad, None if its markup is finished.
+        categories_by_taxonomy: ``cat`` in other taxonomies, by their number (``cattax``).
+    """
+
+    adms: tuple[str, ...]
     landing_url: str
     advertiser_domain: str
     category: str
     language: str
     image_url: str
+    app_bundle: str = ""
+    native: NativeParts | None = None
+    categories_by_taxonomy: dict[int, tuple[str, ...]] = {}
 
 
 class SnapshotHead(msgspec.Struct, frozen=True):
@@ -242,6 +365,9 @@ _DTYPES: dict[str, np.dtype[np.void]] = {
     "creatives": CREATIVE_DTYPE,
     "budgets": BUDGET_DTYPE,
     "caps": CAP_DTYPE,
+    "index_slots": INDEX_SLOT_DTYPE,
+    "areas": AREA_DTYPE,
+    "landscape": LANDSCAPE_DTYPE,
 }
 
 

@@ -55,8 +55,10 @@ class Controller:
             rates_micros=deployment.rates_micros,
             tick_ms=deployment.tick_ms,
             asset_base_url=f"http://{deployment.host}:{deployment.control_port}",
+            landscapes=deployment.landscapes,
             snapshot_version=version,
             rows=rows,
+            announce=self._announce_live,
         )
         self._journal = (deployment.root / "policy.jsonl").open("ab")
 
@@ -89,6 +91,14 @@ class Controller:
         words[Word.CONTROLLER_READY] = 1
         self._forget_old_snapshots()
         return True
+
+    def beat(self, now_ns: int) -> None:
+        """Says that the process turns, at this time of the machine's monotonic clock."""
+        self._block.words[Word.CONTROLLER_BEAT_NS] = now_ns
+
+    def _announce_live(self) -> None:
+        """Tells the workers that the live arrays changed, so that they make their bounds anew."""
+        self._block.words[Word.LIVE_EPOCH] += 1
 
     def close(self) -> None:
         """Closes the journal."""
@@ -130,8 +140,9 @@ def fetch_view(deployment: Deployment) -> LedgerView:
     connection = http.client.HTTPConnection(
         deployment.host, deployment.notice_port, timeout=VIEW_S_MAX
     )
+    headers = {"authorization": f"Bearer {deployment.ledger_token}"}
     try:
-        connection.request("GET", "/ledger")
+        connection.request("GET", "/ledger", headers=headers)
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -190,6 +201,7 @@ def _run(controller: Controller, pause_s: float) -> None:
         signal.signal(number, lambda number, _: stopped.append(number))
     last_failure = ""
     while not stopped and not controller.is_stopping:
+        controller.beat(time.monotonic_ns())
         try:
             is_busy = controller.run_once()
             last_failure = ""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bidder.candidates import (
     Compilation,
+    Compiler,
     Lift,
     allocate_rows,
-    compile_snapshot,
     conversion_micros,
 )
 from market.budgets import BudgetRow, budgets_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ledger.view import LedgerView
     from market.control import LiveArrays
     from market.intent import Intent
+    from market.landscape import Landscape
     from market.snapshot import Snapshot
 
 LAG_MS = 3_600_000
@@ -111,17 +112,25 @@ class ControlLoop:
         tick_ms: int,
         default_seat: str = "lodestone",
         asset_base_url: str = "",
+        landscapes: tuple[Landscape, ...] = (),
         snapshot_version: int = 0,
         rows: dict[int, int] | None = None,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
-        """Takes the model and what every snapshot needs; ``rows`` of an earlier run stay put."""
+        """Takes the model and what every snapshot needs; ``rows`` of an earlier run stay put.
+
+        ``announce`` is called after every write to the live arrays.
+        """
         self._weights = weights
         self._seed = seed
         self._rates_micros = rates_micros
         self._tick_ms = tick_ms
         self._default_seat = default_seat
         self._asset_base_url = asset_base_url
+        self._landscapes = landscapes
         self._rows: dict[int, int] = dict(rows or {})
+        self._compiler = Compiler()
+        self._announce = announce
         self._campaigns: dict[int, _CampaignState] = {}
         self._intent_version = -1
         self._next_tick_ms = 0
@@ -175,7 +184,7 @@ class ControlLoop:
         """Returns the next snapshot of these campaigns with today's budgets and posteriors."""
         self._rows = allocate_rows(self._rows, intent.campaigns)
         self.snapshot_version += 1
-        return compile_snapshot(
+        return self._compiler.compile(
             intent.campaigns,
             self._weights,
             Compilation(
@@ -190,6 +199,7 @@ class ControlLoop:
                 lifts=_lifts(view),
                 conversion_values=_conversion_values(intent, view),
                 asset_base_url=self._asset_base_url,
+                landscapes=self._landscapes,
             ),
         )
 
@@ -298,6 +308,7 @@ class ControlLoop:
                 live.is_active[row] = is_active
         for row in set(self._rows.values()) - seen:
             live.is_active[row] = 0
+        self._announce()
 
 
 def plan_of(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import html
 import re
+from base64 import urlsafe_b64encode
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
@@ -18,8 +19,15 @@ from market.errors import BadInput
 from market.events import EventKind
 from market.money import price_from_wire
 from market.openrtb import Bid, BidResponse
+from market.price_encryption import PriceCipher, PriceEncoding, new_iv
 from simulator.exchange import LossReason
 from simulator.supply import IMP_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from market.exchange import ExchangeProfile
+    from market.price_encryption import PriceKeys
 
 CLICK_TOKEN = "lsclk"  # noqa: S105 - the name of a query parameter
 """Query parameter of a click's ``Location`` that holds the conversion token."""
@@ -27,7 +35,10 @@ CLICK_TOKEN = "lsclk"  # noqa: S105 - the name of a query parameter
 _RESPONSE = msgspec.json.Decoder(BidResponse)
 _BID_ID = re.compile(r"^[0-9a-f]{32}$")
 _AD_URL = re.compile(r"https?://[^\s\"'<>\])]+?/n/(impression|click)/[^\s\"'<>\])]*")
-_MACRO = re.compile(r"(?:\$|%24)(?:\{|%7B)([A-Z_]+)(?::[A-Z0-9]+)?(?:\}|%7D)", re.IGNORECASE)
+_MACRO = re.compile(
+    r"(?:\$|%24)(?:\{|%7B)([A-Z_]+)(?:(?::|%3A)([A-Z0-9_]+))?(?:\}|%7D)", re.IGNORECASE
+)
+_PRICE = "AUCTION_PRICE"
 _AD_KINDS = {"impression": EventKind.IMPRESSION, "click": EventKind.CLICK}
 
 
@@ -44,6 +55,8 @@ class LiveBid(NamedTuple):
         fault: name of what is wrong, "" if nothing is.
         urls: per kind of notice, its URL with macros unfilled.
         seat: buyer seat, "" if not said.
+        ad_id: ``adid``, "" if not said.
+        response_id: ``bidid`` of the response, "" if not said.
     """
 
     bid_id: str
@@ -57,6 +70,8 @@ class LiveBid(NamedTuple):
     fault: str
     urls: dict[EventKind, str]
     seat: str
+    ad_id: str
+    response_id: str
 
 
 def read_answer(body: bytes, request_id: str, currency: str) -> tuple[LiveBid | None, int]:
@@ -88,15 +103,65 @@ def read_answer(body: bytes, request_id: str, currency: str) -> tuple[LiveBid | 
         fault=fault,
         urls=_urls(bid),
         seat=seat,
+        ad_id=bid.adid or "",
+        response_id=response.bidid or "",
     ), len(offered) - 1
 
 
-def filled(url: str, macros: dict[str, str]) -> str:
+def filled(url: str, macros: Mapping[str, str], price_suffix: str = "") -> str:
     """Returns a URL with its substitution macros filled; one without a value becomes "".
+
+    Args:
+        url: with macros such as ``${AUCTION_PRICE}`` or ``${AUCTION_SEAT_ID:B64}``.
+        macros: values by name.
+        price_suffix: that of the price's agreed encoding; its value is encoded already.
+
+    A macro with the suffix of an encoding that nobody agreed on stays as it is.
 
     Source: OpenRTB 2.6, section 4.4.
     """
-    return _MACRO.sub(lambda found: quote(macros.get(found[1].upper(), ""), safe=""), url)
+
+    def value_of(found: re.Match[str]) -> str:
+        name, suffix = found[1].upper(), found[2] or ""
+        value = macros.get(name, "")
+        if suffix and not (name == _PRICE and suffix == price_suffix):
+            if suffix.upper() != "B64":
+                return found[0]
+            value = urlsafe_b64encode(value.encode()).decode()
+        return quote(value, safe="")
+
+    return _MACRO.sub(value_of, url)
+
+
+class PriceWriter:
+    """Writes clearing prices as an exchange's profile says."""
+
+    def __init__(self, profile: ExchangeProfile, price_keys: Mapping[str, PriceKeys]) -> None:
+        """Takes the profile, and the keys of the deployment by exchange name.
+
+        Raises:
+            BadInput: the exchange encrypts its prices and has no keys, or damaged ones.
+        """
+        self._encoding = profile.price_encoding
+        self._cipher = None
+        if profile.price_encoding is PriceEncoding.GOOGLE:
+            keys = price_keys.get(profile.name)
+            if keys is None:
+                raise BadInput(f"price_keys: exchange '{profile.name}' encrypts and has none")
+            self._cipher = PriceCipher(keys, f"price_keys: exchange '{profile.name}'")
+
+    def told(self, price_cpm_micros: int) -> int:
+        """Returns the price that can be told: encrypted, it is a whole micro per impression."""
+        return price_cpm_micros if self._cipher is None else price_cpm_micros // 1_000 * 1_000
+
+    def text(self, price_cpm_micros: int, at_ms: int, nonce: int) -> str:
+        """Returns what fills the price macro; ``nonce`` is of this impression alone."""
+        if self._cipher is not None:
+            return self._cipher.encrypt(price_cpm_micros // 1_000, new_iv(at_ms, nonce))
+        text = price_text(price_cpm_micros)
+        if self._encoding is PriceEncoding.BASE64:
+            return urlsafe_b64encode(text.encode()).decode()
+        return text
 
 
 def price_text(price_cpm_micros: int) -> str:

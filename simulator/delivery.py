@@ -31,6 +31,7 @@ NOTICE_DTYPE = np.dtype(
         # as market.protocols.Notice
         ("price_cpm_micros", np.int64),
         ("value_micros", np.int64),
+        ("min_to_win_cpm_micros", np.int64),
         ("reason", np.uint16),
         ("kind", np.uint8),
         # 0 the first delivery, 1 its repetition
@@ -55,6 +56,7 @@ class Settled(NamedTuple):
         outcome: uint8: 0 lost, 1 won, 2 clicked, 3 converted.
         delay_ms: from click to conversion.
         value_micros: of the order.
+        min_to_win_cpm_micros: the least price that would have won.
     """
 
     key_hi: npt.NDArray[np.uint64]
@@ -69,6 +71,7 @@ class Settled(NamedTuple):
     outcome: npt.NDArray[np.uint8]
     delay_ms: npt.NDArray[np.int64]
     value_micros: npt.NDArray[np.int64]
+    min_to_win_cpm_micros: npt.NDArray[np.int64]
 
 
 def schedule(
@@ -101,6 +104,8 @@ def schedule(
     has_price = (kind != EventKind.CLICK) & (kind != EventKind.CONVERSION)
     rows["price_cpm_micros"] = np.where(has_price, settled.price_cpm_micros[bid], 0)
     rows["value_micros"] = np.where(kind == EventKind.CONVERSION, settled.value_micros[bid], 0)
+    least = settled.min_to_win_cpm_micros[bid]
+    rows["min_to_win_cpm_micros"] = np.where(kind == EventKind.WIN, least, 0)
     return rows
 
 

@@ -278,6 +278,7 @@ class Exchange:
             outcome=has_won.astype(np.uint8) + clearing.has_clicked + clearing.has_converted,
             delay_ms=_placed(count, won, delay),
             value_micros=clearing.value_micros,
+            min_to_win_cpm_micros=min_to_win,
         )
         rows = delivery.schedule(self.seed, scenario.delivery, scenario.slice_ms, settled)
         self._pending = np.concatenate((self._pending, rows))
@@ -301,14 +302,16 @@ class Exchange:
         """Returns scheduled notices as they are delivered at ``now_ms``."""
         columns = ("kind", "bid_hi", "bid_lo", "price_cpm_micros", "reason", "sequence")
         said = zip(*(rows[name].tolist() for name in columns), strict=True)
-        orders = rows["value_micros"].tolist()
+        orders = zip(
+            rows["value_micros"].tolist(), rows["min_to_win_cpm_micros"].tolist(), strict=True
+        )
         # By position: this runs for every notice of an episode.
         return tuple(
             Notice(
                 _KINDS[kind], bid_hi, bid_lo, now_ms, price, reason,
-                self.request_id(sequence) if kind == EventKind.CONVERSION else "", value,
+                self.request_id(sequence) if kind == EventKind.CONVERSION else "", value, least,
             )
-            for (kind, bid_hi, bid_lo, price, reason, sequence), value in zip(
+            for (kind, bid_hi, bid_lo, price, reason, sequence), (value, least) in zip(
                 said, orders, strict=True
             )
         )  # fmt: skip

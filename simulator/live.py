@@ -41,7 +41,14 @@ from market.events import EventKind
 from market.kernels import amount_micros
 from market.money import MICROS
 from market.notices import KIND_NAMES, QUERY_ORDER, QUERY_VALUE
-from simulator.bid_answer import LiveBid, click_token, filled, price_text, read_answer
+from simulator.bid_answer import (
+    LiveBid,
+    PriceWriter,
+    click_token,
+    filled,
+    price_text,
+    read_answer,
+)
 from simulator.bid_request import RequestWriter
 from simulator.exchange import Bids, Exchange, LossReason, profile_of
 from simulator.http_client import Answer, Lane, Target, get_request, post_head, target_of
@@ -124,6 +131,7 @@ class LiveExchange:
             profile=self._profile,
         )
         self._writer = RequestWriter(self._exchange)
+        self._prices = PriceWriter(self._profile, deployment.price_keys)
         self._deployment, self._scenario = deployment, scenario
         self._words = ControlBlock(deployment.control_path).words
         self._wall_ns, self._on_progress = wall_ns, on_progress
@@ -290,7 +298,9 @@ class LiveExchange:
                 tally.add(bid.creative_id, "wins")
             elif reason != LossReason.OUTBID and not bid.fault:
                 tally.errors[LossReason(reason).name.lower()] += 1
-            price = int(clearing.clearing_cpm_micros[i] or clearing.rival_cpm_micros[i])
+            price = self._prices.told(
+                int(clearing.clearing_cpm_micros[i] or clearing.rival_cpm_micros[i])
+            )
             scene = self._exchange.supply.scenes[offers.scene[place]]
             assert scene.format.name is not None
             self._open[sequence] = _Open(
@@ -299,10 +309,14 @@ class LiveExchange:
                 _KINDS[self._profile.charging[scene.format.name.lower()]],
                 {
                     "AUCTION_ID": self._exchange.request_id(sequence),
-                    "AUCTION_BID_ID": bid.bid_id,
+                    "AUCTION_BID_ID": bid.response_id,
                     "AUCTION_IMP_ID": "1",
                     "AUCTION_SEAT_ID": bid.seat,
-                    "AUCTION_PRICE": price_text(price),
+                    "AUCTION_AD_ID": bid.ad_id,
+                    "AUCTION_PRICE": self._prices.text(
+                        price, self._words[Word.CLOCK_MS], bid.bid_lo
+                    ),
+                    "AUCTION_MBR": f"{price / max(bid.price_cpm_micros, 1):.6f}",
                     "AUCTION_CURRENCY": self._scenario.currency,
                     "AUCTION_LOSS": str(reason),
                     "AUCTION_MIN_TO_WIN": price_text(int(clearing.min_to_win_cpm_micros[i])),
@@ -373,7 +387,10 @@ class LiveExchange:
         """Returns where a notice goes, macros filled; "" if the bid did not say."""
         about = self._open[sequence]
         if kind is not EventKind.CONVERSION:
-            return filled(about.bid.urls.get(kind, ""), about.macros)
+            shown = {"AUCTION_IMP_TS": str(self._words[Word.CLOCK_MS])}
+            return filled(
+                about.bid.urls.get(kind, ""), about.macros | shown, self._profile.price_suffix
+            )
         token = self._tokens.get(sequence, "")
         order = quote(self._exchange.request_id(sequence), safe="")
         query = f"{QUERY_ORDER}={order}&{QUERY_VALUE}={price_text(value_micros)}"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from market.campaign import AD_FIELDS
 from market.chance import Purpose
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 from market.events import FEATURE_COUNT
 from market.features import CONTEXT_BUCKETS, CONTEXT_DIMENSIONS, ad_feature_rows

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from market.campaign import AD_FIELDS
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 from market.money import BUDGET_MICROS_MAX
 

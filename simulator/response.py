@@ -23,8 +23,8 @@ import numpy.typing as npt
 from scipy.optimize import root_scalar
 from scipy.special import expit
 
-from market.campaign import AD_FIELDS
 from market.chance import Purpose, code_of
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 from simulator.kernels import (
     ResponseArrays,

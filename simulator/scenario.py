@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from market.campaign import AD_FIELDS, MEDIA_TYPES
+from market.creative import AD_FIELDS, MEDIA_TYPES
 from market.errors import BadInput
 from market.money import CURRENCY_NUMBERS
 from market.opportunity import SIZE_COUNT_MAX

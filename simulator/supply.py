@@ -9,16 +9,16 @@ Dimension names: N = opportunities, S = scenes, U = users, Q = quarters of a day
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from market.campaign import MEDIA_TYPES
 from market.chance import code_of, opportunity_key, user_key
+from market.creative import MEDIA_TYPES
 from market.errors import BadInput
 from market.money import MICROS, currency_number
+from market.openrtb_reading import domain_and_parents
 from market.opportunity import (
     DIMENSION_COUNT,
     OPPORTUNITY_DTYPE,
@@ -28,6 +28,7 @@ from market.opportunity import (
     Opportunities,
     no_opportunities,
 )
+from market.user_agent import agent_of
 from simulator.kernels import SupplyArrays, arrival_offsets, draw_arrivals
 from simulator.population import SEGMENT_COUNT, segment_texts
 from simulator.scenario import DAY_MS, QUARTER_MS, Placement, Publisher, size_code
@@ -139,7 +140,8 @@ class Supply:
         names = segment_texts(scenario.people)
         segment_codes = np.array([code_of(name) for name in names], np.uint64)
         self._segments = segment_codes[population.segments]
-        self._category_first, self._category_codes = _categories(self.scenes)
+        self._scene_lists = _scene_lists(self.scenes)
+        self._os_versions = _os_versions(scenario, population)
 
     def request_id(self, sequence: int) -> str:
         """Returns the id of a request, the same text on every run of this seed."""
@@ -222,6 +224,7 @@ class Supply:
         records["floor_cpm_micros"] = floor
         dimensions = records["dimensions"]
         dimensions |= self._user_dimensions[user]
+        records["os_version"] = self._os_versions[user]
         dimensions[:, Dimension.HOUR_OF_WEEK] = _hour_codes(
             arrival_ms + self.population.utc_offset_minutes[user] * _MINUTE_MS
         )
@@ -240,25 +243,23 @@ class Supply:
     ) -> npt.NDArray[np.uint64]:
         """Points the list slices of ``records`` into the pool that it returns.
 
-        Each opportunity owns a stretch of the pool: its segments, then its categories.
+        Each opportunity owns a stretch of the pool: its segments, then the lists of its scene.
         """
-        categories = self._category_first[scene + 1] - self._category_first[scene]
-        end = np.cumsum(SEGMENT_COUNT + categories)
-        first = end - categories - SEGMENT_COUNT
-        pool = np.empty(int(end[-1]) if end.shape[0] else 0, np.uint64)
-        pool[first[:, None] + np.arange(SEGMENT_COUNT)] = self._segments[user]
-        for place in range(int(categories.max(initial=0))):
-            has = categories > place
-            pool[first[has] + SEGMENT_COUNT + place] = self._category_codes[
-                self._category_first[scene[has]] + place
-            ]
-        list_first, list_count = records["list_first"], records["list_count"]
-        list_first[:, CodeList.SEGMENT] = first
+        list_count = records["list_count"]
         list_count[:, CodeList.SEGMENT] = SEGMENT_COUNT
-        list_first[:, CodeList.CATEGORY] = first + SEGMENT_COUNT
-        list_count[:, CodeList.CATEGORY] = categories
-        # Lists that the twin never fills are empty slices at the end of the stretch.
-        list_first[:, CodeList.CATEGORY + 1 :] = end[:, None]
+        for listed, first, _ in self._scene_lists:
+            list_count[:, listed] = first[scene + 1] - first[scene]
+        # One list after the other; those that the twin never fills are empty slices between them.
+        ends = np.cumsum(list_count, axis=1)
+        before = np.cumsum(ends[:, -1]) - ends[:, -1]
+        records["list_first"] = before[:, None] + ends - list_count
+        pool = np.empty(int(ends[:, -1].sum()), np.uint64)
+        pool[before[:, None] + np.arange(SEGMENT_COUNT)] = self._segments[user]
+        for listed, first, codes in self._scene_lists:
+            count = list_count[:, listed]
+            for place in range(int(count.max(initial=0))):
+                has = count > place
+                pool[records["list_first"][has, listed] + place] = codes[first[scene[has]] + place]
         return pool
 
 
@@ -318,15 +319,19 @@ def _scene_records(
         dimensions[Dimension.INVENTORY] = code_of(scene.publisher.name)
         dimensions[Dimension.PUBLISHER] = code_of(scene.publisher.publisher_id)
         dimensions[Dimension.PLACEMENT] = code_of(placement.tag)
+        dimensions[[Dimension.INTERSTITIAL, Dimension.REWARDED]] = code_of("0")
         record["formats"] = scene.format
         record["is_secure"] = placement.is_secure
         record["sizes"][: len(sizes)] = sizes
         record["size_count"] = len(sizes)
-        record["media_types"] = sum(1 << MEDIA_TYPES.index(mime) for mime in scene.mimes)
+        format_index = int(scene.format).bit_length() - 1
+        record["media_types"][format_index] = sum(
+            1 << MEDIA_TYPES.index(mime) for mime in scene.mimes
+        )
         record["billing_window_ms"] = billing_window_ms(profile, scene.format)
         if video is not None:
-            record["duration_ms_min"] = video.duration_ms_min
-            record["duration_ms_max"] = video.duration_ms_max
+            record["duration_ms_min"][0] = video.duration_ms_min
+            record["duration_ms_max"][0] = video.duration_ms_max
     return records
 
 
@@ -360,16 +365,38 @@ def _user_dimensions(scenario: Scenario, population: Population) -> npt.NDArray[
         dimensions[Dimension.LANGUAGE] = code(population.language[row])
         dimensions[Dimension.GENDER] = code(population.gender[row])
         dimensions[Dimension.CARRIER] = code(population.carrier[row])
+        dimensions[Dimension.BROWSER] = code(agent_of(device.user_agent).browser)
     return table
 
 
-def _categories(
+def _scene_lists(
     scenes: tuple[Scene, ...],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-    """Returns slices [S + 1] and the category codes of the scenes."""
-    lists = [[code_of(name) for name in scene.publisher.categories] for scene in scenes]
-    first = np.concatenate(([0], np.cumsum([len(codes) for codes in lists]))).astype(np.int64)
-    return first, np.array(list(itertools.chain.from_iterable(lists)), np.uint64)
+) -> tuple[tuple[CodeList, npt.NDArray[np.int64], npt.NDArray[np.uint64]], ...]:
+    """Returns the lists of the scenes in order of the pool: which, slices [S + 1], codes."""
+    categories = [scene.publisher.categories for scene in scenes]
+    sites = [
+        (scene.publisher.name,)
+        if scene.publisher.kind == "app"
+        else domain_and_parents(scene.publisher.name)
+        for scene in scenes
+    ]
+    return tuple(
+        (
+            listed,
+            np.concatenate(([0], np.cumsum([len(names) for names in of_scene]))).astype(np.int64),
+            np.array([code_of(name) for names in of_scene for name in names], np.uint64),
+        )
+        for listed, of_scene in ((CodeList.CATEGORY, categories), (CodeList.SITE, sites))
+    )
+
+
+def _os_versions(scenario: Scenario, population: Population) -> npt.NDArray[np.uint64]:
+    """Returns [U] versions of the users' operating systems, as their user agents say them."""
+    agents = [(device.os, agent_of(device.user_agent)) for device in scenario.people.devices]
+    versions = [
+        agent.os_version if agent.os.lower() == system.lower() else 0 for system, agent in agents
+    ]
+    return np.array(versions, np.uint64)[population.device]
 
 
 def _arrivals(

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
+import pytest
 from hypothesis import settings
 
 # The first example of a property compiles its kernels, which no deadline survives.
 settings.register_profile("lodestone", deadline=None)
 settings.load_profile("lodestone")
+
+
+FUZZ_CASES = 60_000
+"""Mutated bodies of an ordinary run."""
+
+
+class Fuzz(NamedTuple):
+    """What the fuzz tests run: how many cases, and of which seed (``S``, or ``S:N``: one case)."""
+
+    count: int
+    seed: str | None
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("lodestone")
+    group.addoption("--fuzz-cases", type=int, default=FUZZ_CASES, help="mutated bodies to send")
+    group.addoption("--fuzz-seed", default=None, help="seed S of the cases, or S:N for one of them")
+
+
+@pytest.fixture(scope="session")
+def fuzz(request):
+    option = request.config.getoption
+    return Fuzz(option("--fuzz-cases"), option("--fuzz-seed"))
 
 
 def pytest_configure(config):
@@ -18,5 +44,6 @@ def pytest_configure(config):
     """
     if numba.config.DISABLE_JIT:
         config.addinivalue_line(
-            "filterwarnings", r"ignore:overflow encountered in scalar:RuntimeWarning:.*\bkernels[a-z_]*$"
+            "filterwarnings",
+            r"ignore:overflow encountered in scalar:RuntimeWarning:.*\bkernels[a-z_]*$",
         )

@@ -150,7 +150,11 @@ class Market:
         return self.http.get(change(filled)).status_code
 
     def ledger(self):
-        answer = self.http.get(self.endpoints["notice_url"].replace("/n/", "/ledger"))
+        deployment = read_deployment(Path(self.endpoints["folder"]) / "deployment.json")
+        answer = self.http.get(
+            self.endpoints["notice_url"].replace("/n/", "/ledger"),
+            headers={"authorization": f"Bearer {deployment.ledger_token}"},
+        )
         return msgspec.json.decode(answer.raise_for_status().content, type=LedgerView)
 
     def spend(self):

@@ -44,7 +44,7 @@ _SCENARIO = Path(__file__).parents[1] / "simulator" / "scenarios" / "parity.toml
 _DECIDED = [name for name in EVENT_DTYPE.names or () if name not in ("id_hi", "id_lo", "recv_ms")]
 _TOLD = [
     "id_hi", "id_lo", "bid_hi", "bid_lo", "kind", "line_item_id", "creative_id", "flags",
-    "price_cpm_micros", "amount_micros", "value_micros", "reason",
+    "price_cpm_micros", "amount_micros", "value_micros", "reason", "floor_cpm_micros", "ts_ms",
 ]  # fmt: skip
 
 

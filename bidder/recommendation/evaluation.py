@@ -18,7 +18,7 @@ from bidder.recommendation.kernels import block_logits, block_probabilities
 from bidder.recommendation.network import Weights, check_rows, creative_tables
 from bidder.recommendation.response_log import check_log
 from bidder.recommendation.scores import fit_of
-from market.campaign import AD_FIELDS
+from market.creative import AD_FIELDS
 from market.features import CONTEXT_ROWS
 from market.protocols import ResponseLog
 

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bidder.recommendation.calibration import F64, calibrated
 from bidder.recommendation.evaluation import logits_of_rows, probabilities_of_rows
 from bidder.recommendation.network import HEADS, Weights, check_rows, write_whole
-from market.campaign import AD_FIELDS
+from market.creative import AD_FIELDS
 from market.errors import Corrupt
 from market.events import FEATURE_COUNT
 from market.features import AD_ROWS, CONTEXT_ROWS

@@ -36,8 +36,8 @@ from scipy.special import softmax
 from bidder.recommendation.card import Scores
 from bidder.recommendation.evaluation import HeadEvaluation, evaluate, logits_of_rows
 from bidder.recommendation.off_policy import OffPolicyValue, off_policy_value
-from market.campaign import AD_FIELDS
 from market.chance import code_of
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 from market.events import FEATURE_COUNT
 from market.features import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bidder.recommendation.network import check_rows
-from market.campaign import AD_FIELDS
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 from market.events import FEATURE_COUNT
 from market.features import AD_ROWS, CONTEXT_ROWS

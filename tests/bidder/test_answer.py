@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 
 from bidder.answer import CLICK_URL, IMPRESSION_URL, refuse
+from bidder.catalogue import read_catalogue
 from market.events import EventKind
 from market.exchange import DEFAULT_EXCHANGES
 from market.notices import open_notice
@@ -79,3 +82,61 @@ def test_a_deal_is_named_as_the_exchange_named_it():
 def test_a_refusal_has_a_body_only_where_the_exchange_wants_one():
     assert refuse("r", 2, DEFAULT) is None
     assert refuse("r", 2, DEFAULT_EXCHANGES[2]) == b'{"id":"r","seatbid":[],"nbr":2}'
+
+
+def test_an_exchange_that_encodes_prices_is_asked_to_in_the_price_macro_alone():
+    profile = msgspec.structs.replace(DEFAULT, price_suffix="B64")
+    answered = service_of().answer(body_of(), profile, NOW_MS)
+    (seat,) = msgspec.json.decode(answered.body, type=BidResponse).seatbid
+    (bid,) = seat.bid
+    for url in (bid.nurl, bid.burl, bid.lurl, bid.adm):
+        assert "p=${AUCTION_PRICE:B64}" in url
+        assert "${AUCTION_PRICE}" not in url
+    assert "${AUCTION_MIN_TO_WIN}" in bid.nurl
+
+
+def one_creative(**changes):
+    """The shipped catalogue's first campaign with one line item and its first banner, changed."""
+    campaign = read_catalogue()[0]
+    item = campaign.line_items[0]
+    creative = msgspec.structs.replace(item.creatives[0], **changes)
+    items = (msgspec.structs.replace(item, creatives=(creative,)),)
+    return msgspec.structs.replace(campaign, line_items=items, app_bundle="com.alpine")
+
+
+def test_an_app_ad_names_its_bundle_its_apis_and_what_it_does():
+    creative = {"apis": (5, 7), "attributes": (4,), "expand_directions": (5,)}
+    imp = {"banner": {"w": 300, "h": 250, "api": [5, 6, 7], "expdir": [5]}}
+    answered = service_of((one_creative(**creative),)).answer(body_of(imp), DEFAULT, NOW_MS)
+    (bid,) = msgspec.json.decode(answered.body, type=BidResponse).seatbid[0].bid
+    assert (bid.bundle, bid.apis, bid.attr) == ("com.alpine", (5, 7), (4,))
+
+
+def test_a_flexible_size_is_answered_as_its_ratio():
+    banner = {"format": [{"wratio": 12, "hratio": 10, "wmin": 300}]}
+    bid, _, _, event = bid_of({"banner": banner})
+    assert (bid.w, bid.h, bid.wratio, bid.hratio) == (None, None, 12, 10)
+    assert event["size"] == 300 << 16 | 250
+    both = {"w": 300, "h": 250, "format": [{"wratio": 6, "hratio": 5}]}
+    bid, _, _, _ = bid_of({"banner": both})
+    assert (bid.w, bid.h, bid.wratio, bid.hratio) == (300, 250, None, None)
+
+
+def test_finished_native_markup_is_sent_as_it_is():
+    adm = '{"link":{"url":"{{CLICK_URL}}"},"imptrackers":["{{IMPRESSION_URL}}"]}'
+    made = one_creative(format="native", adm=adm, width=0, height=0)
+    imp = {"banner": None, "native": {"request": "{}"}}
+    answered = service_of((made,)).answer(body_of(imp), DEFAULT, NOW_MS)
+    (bid,) = msgspec.json.decode(answered.body, type=BidResponse).seatbid[0].bid
+    assert msgspec.json.decode(bid.adm)["link"]["url"].startswith(f"{BASE_URL}/n/click/")
+    needs_title = json.dumps({"assets": [{"id": 1, "required": 1, "title": {"len": 25}}]})
+    imp = {"banner": None, "native": {"request": needs_title}}
+    assert service_of((made,)).answer(body_of(imp), DEFAULT, NOW_MS).bid_count == 0
+
+
+def test_the_reservation_lives_no_longer_than_the_seller_says():
+    bid, _, _, event = bid_of({"exp": 45})
+    assert bid.exp == 45
+    assert event["deadline_ms"] == NOW_MS + 45_000
+    bid, _, _, _ = bid_of({"exp": 86_400})
+    assert bid.exp == 300, "nor longer than our own wait"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
-from bidder.edge import Edge, age_band
-from market.chance import code_of
+from bidder.edge import Edge
+from market.chance import code_of, opportunity_key, pair_code
 from market.decision import NoBidReason
 from market.exchange import DEFAULT_EXCHANGES
 from market.openrtb_decode import decode_request
@@ -72,9 +73,7 @@ def test_what_the_edge_reads_in_json_is_what_the_twin_has_in_arrays(name):
         ({"banner": {}}, "imp.banner.w"),
         ({"banner": {"w": 300, "h": -1}}, "imp.banner.w"),
         ({"banner": {"format": []}}, "imp.banner.format"),
-        ({"banner": {"w": 300, "h": 250, "btype": [2]}}, "imp.banner.btype"),
         ({"bidfloor": -1}, "imp.bidfloor"),
-        ({"video": {"minduration": 30, "maxduration": 15}}, "imp.video.minduration"),
         ({"qty": {"multiplier": 0}}, "imp.qty.multiplier"),
         ({"qty": {"multiplier": -2}}, "imp.qty.multiplier"),
         ({"qty": {"multiplier": 1000.5}}, "imp.qty.multiplier"),
@@ -95,7 +94,8 @@ def test_an_unusable_imp_is_dropped_with_its_field_and_the_others_go_on(imp, fie
         (({},), {"app": {"bundle": "a"}}, NoBidReason.CONTRADICTORY_REQUEST, "app"),
         (({},), {"dooh": {"id": "a"}}, NoBidReason.CONTRADICTORY_REQUEST, "dooh"),
         (({"id": "1"}, {"id": "1"}), {}, NoBidReason.CONTRADICTORY_REQUEST, "imp.id"),
-        (({},), {"bcat": ["483"], "cattax": 6}, NoBidReason.CATEGORY_BLOCKED, "cattax"),
+        (({},), {"at": 4}, NoBidReason.AUCTION_TYPE_UNKNOWN, "at"),
+        (({},), {"at": 500}, NoBidReason.AUCTION_TYPE_UNKNOWN, "at"),
     ],
 )
 def test_a_request_that_cannot_be_used_is_refused_as_a_whole(imps, changes, reason, field):
@@ -108,7 +108,16 @@ def test_a_category_block_in_the_first_taxonomy_is_read():
     assert codes(read(bcat=["IAB25", 7], cattax=1), CodeList.CATEGORY_BLOCKED) == [
         code_of("IAB25"), code_of("7"),
     ]  # fmt: skip
-    assert read(cattax=6).imps, "another taxonomy forbids nothing where nothing is blocked"
+    other = read(cattax=6)
+    assert other.imps, "another taxonomy forbids nothing where nothing is blocked"
+    assert not codes(other, CodeList.TAXONOMY)
+
+
+def test_a_category_block_in_another_taxonomy_asks_for_ads_that_are_named_in_it():
+    offer = read(bcat=["483", "x"], acat=["7"], cattax=6)
+    assert codes(offer, CodeList.CATEGORY_BLOCKED) == [code_of("6:483"), code_of("6:x")]
+    assert codes(offer, CodeList.CATEGORY_ALLOWED) == [code_of("6:7")]
+    assert codes(offer, CodeList.TAXONOMY) == [code_of("6:")]
 
 
 # Field by field.
@@ -127,67 +136,78 @@ def test_a_category_block_in_the_first_taxonomy_is_read():
         ({"qty": {"multiplier": 0.1}}, "quantity_micros", 100_000),
         ({"qty": {"multiplier": 1e-9}}, "quantity_micros", 1),
         ({"qty": {}}, "quantity_micros", 1_000_000),
-        (
-            {"banner": {"w": 1, "h": 2, "battr": [3, "8", 99]}},
-            "attributes_blocked",
-            1 << 3 | 1 << 8,
-        ),
-        ({"banner": {"w": 1, "h": 2, "mimes": ["image/jpg"]}}, "media_types", 1),
-        ({"banner": {"w": 1, "h": 2, "mimes": ["x/y"]}}, "media_types", 1 << 63),
-        ({"pmp": {"private_auction": 1}}, "is_private", 1),
+        ({"pmp": {"private_auction": 1, "deals": [{"id": "a"}]}}, "is_private", 1),
+        ({"metric": [{"type": "Viewability", "value": 0.25}]}, "viewability_ppm", 250_000),
+        ({"metric": [{"type": "viewability", "value": 0}]}, "viewability_ppm", 1),
+        ({"metric": [{"type": "viewability", "value": 71}]}, "viewability_ppm", 0),
+        ({"metric": [{"type": "ctr", "value": 0.5}, {}]}, "viewability_ppm", 0),
         ({"banner": None, "native": {"request": "{}"}}, "formats", Format.NATIVE),
         ({"video": {"mimes": ["video/mp4"]}}, "formats", Format.BANNER | Format.VIDEO),
-        ({"banner": None, "video": {"protocols": [2, 7]}}, "protocols", 1 << 2 | 1 << 7),
-        ({"banner": None, "video": {"rqddurs": [15, 30]}}, "duration_ms_max", 15_000),
-        ({"banner": None, "video": {"maxduration": 30}}, "duration_ms_max", 30_000),
     ],
 )
 def test_a_field_of_an_imp_becomes_its_column(imp, column, expected):
     assert record_of(imp)[column] == expected
 
 
-def test_an_imp_of_several_formats_holds_what_all_of_them_accept():
-    record = record_of(
-        {
-            "banner": {"w": 300, "h": 250, "mimes": ["text/html"]},
-            "native": {"request": "{}", "battr": [9]},
-            "video": {"minduration": 5, "maxduration": 20, "protocols": [2, 3], "battr": [1]},
-            "audio": {"minduration": 10, "maxduration": 60, "protocols": [3, 9]},
-        }
-    )
-    assert (record["duration_ms_min"], record["duration_ms_max"]) == (10_000, 20_000)
-    assert record["protocols"] == 1 << 3
-    assert record["attributes_blocked"] == 1 << 1 | 1 << 9
-    assert not record["media_types"] & 1, "a banner that is no image leaves no image to native"
-    nothing = record_of({"video": {"protocols": [2]}, "audio": {"protocols": [9]}})
-    assert nothing["protocols"] == 1, "no protocol is accepted by both"
-
-
-def test_a_deal_keeps_its_own_floor_currency_seats_and_domains():
-    deals = [
-        {"id": "a", "bidfloor": 2, "bidfloorcur": "GBP", "at": 3, "wseat": ["s1", 2]},
-        {"bidfloor": 1},
-        {"id": "neg", "bidfloor": -1},
-        {"id": 7, "wadomain": ["shop.example"], "wseat": ["s1"]},
+def test_an_imp_is_offered_once_per_deal_and_once_in_the_open_auction():
+    deals = [{"id": "a", "bidfloor": 2}, {"bidfloor": 1}, {"id": 7}]
+    offer = read({"id": "x"}, {"id": "y", "pmp": {"deals": deals}})
+    assert [imp.id for imp in offer.imps] == ["x", "y", "y", "y"]
+    assert offer.imp_indexes == (0, 1, 1, 1)
+    assert [[deal.id for deal in of] for of in offer.deals] == [[], ["a"], [7], []]
+    plain, first, second, opened = offer.opportunities.records
+    key = opportunity_key("default", "r1", "y")
+    assert (int(opened["key_hi"]), int(opened["key_lo"])) == key, "as without deals"
+    for record, name in ((first, "a"), (second, "7")):
+        assert record["key_hi"] == pair_code(key[0], code_of(name)), "each bid has its own name"
+        assert record["key_lo"] == key[1]
+        assert record["is_private"]
+        assert record["deal_count"] == 1
+        assert offer.opportunities.deals[record["deal_first"]]["code"] == code_of(name)
+    for record in (plain, opened):
+        assert not record["is_private"]
+        assert record["deal_count"] == 0
+    same = [
+        n for n in OPPORTUNITY_DTYPE.names if not n.startswith(("key_hi", "deal", "is_private"))
     ]
-    offer = read({"bidfloor": 5, "bidfloorcur": "EUR", "pmp": {"deals": deals}})
-    assert [deal.id for deal in offer.deals[0]] == ["a", 7]
-    first, second = offer.opportunities.deals
-    assert first[["code", "floor_cpm_micros", "floor_currency", "auction_type"]].tolist() == (
-        code_of("a"), 2_000_000, 826, 3,
-    )  # fmt: skip
-    assert second[["code", "floor_cpm_micros", "floor_currency"]].tolist() == (
-        code_of("7"), -1, 840,
-    ), "an absent floor is the imp's; an absent currency is USD"  # fmt: skip
+    assert first[same] == opened[same]
 
-    def pool(deal, name):
-        at = deal[f"{name}_first"]
-        return offer.opportunities.codes[at : at + deal[f"{name}_count"]].tolist()
 
-    assert pool(first, "seat") == [code_of("s1"), code_of("2")]
-    assert pool(first, "domain") == []
-    assert pool(second, "seat") == [code_of("s1")]
-    assert pool(second, "domain") == [code_of("shop.example")]
+def test_a_private_auction_has_no_open_record():
+    offer = read({"pmp": {"private_auction": 1, "deals": [{"id": "a"}]}})
+    assert len(offer.imps) == 1
+    assert offer.opportunities.records["is_private"].all()
+    for deals in ([], [{"id": "a", "bidfloor": -1}], [{"id": "a", "at": 600}]):
+        nothing = read({"pmp": {"private_auction": 1, "deals": deals}})
+        assert nothing.refusals == ((0, NoBidReason.DEAL_REQUIRED, "imp.pmp.deals"),)
+
+
+def test_deals_that_nobody_holds_are_left_out():
+    edge = Edge(SALT)
+    edge.deals_held = frozenset({code_of("mine")})
+    deals = [{"id": "theirs"}, {"id": "MINE"}]
+    offer = edge.read(decode_request(body_of({"pmp": {"deals": deals}})), PROFILE, NOW_MS)
+    assert [[deal.id for deal in of] for of in offer.deals] == [["MINE"], []]
+
+
+def test_an_exchanges_own_auction_type_is_read_by_its_profile():
+    profile = msgspec.structs.replace(PROFILE, auction_types={"501": 1, "600": 2})
+    deals = [{"id": "a", "at": 600}, {"id": "b", "at": 3}, {"id": "c", "at": 601}]
+    request = decode_request(body_of({"pmp": {"deals": deals}}, at=501))
+    offer = Edge(SALT).read(request, profile, NOW_MS)
+    assert offer.opportunities.records["auction_type"].tolist() == [1, 1, 1]
+    assert offer.opportunities.deals["auction_type"].tolist() == [2, 3]
+
+
+def test_languages_are_of_the_first_list_that_is_sent():
+    def languages(**changes):
+        found = read(**changes).opportunities.records["languages"][0].tolist()
+        return [code for code in found if code]
+
+    assert languages() == []
+    assert languages(wlang=["en", "FR", "en"]) == [code_of("en"), code_of("fr")]
+    assert languages(wlangb=["en-GB", "zh-Hant"]) == [code_of("en"), code_of("zh")]
+    assert len(languages(wlang=[f"{a}a" for a in "bcdefghijk"])) == 8, "no more fit a record"
 
 
 def test_lists_of_the_request_land_in_their_slices():
@@ -212,13 +232,11 @@ def test_the_hour_is_the_users_own():
         assert hour == code_of(expected)
 
 
-def test_ages_are_decades_in_the_year_of_arrival():
-    assert age_band(NOW_MS, 1993) == "30"
-    assert age_band(NOW_MS, 1994) == "20"
-
-
 def test_unknown_currencies_are_left_out_and_none_means_usd():
     assert read().opportunities.records["currencies"][0].tolist() == [840] + [0] * 7
     listed = read(cur=["XXX", "eur", "USD"]).opportunities.records["currencies"][0]
     assert listed.tolist() == [978, 840] + [0] * 6
     assert not read(cur=["XXX"]).opportunities.records["currencies"].any()
+    profile = msgspec.structs.replace(PROFILE, currency="GBP")
+    offer = Edge(SALT).read(decode_request(body_of()), profile, NOW_MS)
+    assert offer.opportunities.records["currencies"][0, 0] == 826, "of the exchange by default"

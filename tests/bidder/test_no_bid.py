@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from bidder.no_bid import EXPLANATIONS, explain
-from market.decision import NoBidReason
-from market.opportunity import Dimension
+from market.decision import LIST_DETAIL, NoBidReason
+from market.opportunity import CodeList, Dimension
 
 OURS = {  # nothing that the exchange said forbids it
     NoBidReason.MALFORMED_REQUEST, NoBidReason.OVERLOADED, NoBidReason.RECORDER_BEHIND,
     NoBidReason.CONTRADICTORY_REQUEST, NoBidReason.NO_ACTIVE_LINE_ITEM, NoBidReason.OUTSIDE_FLIGHT,
     NoBidReason.NOT_ACTIVE, NoBidReason.BUDGET_EXHAUSTED, NoBidReason.TARGETING_DIMENSION,
+    NoBidReason.THROTTLED, NoBidReason.NOT_READY,
 }  # fmt: skip
 
 
@@ -32,3 +33,15 @@ def test_a_dimension_names_its_own_field():
     fields = {explain(NoBidReason.TARGETING_DIMENSION, d).field for d in Dimension}
     assert len(fields) == len(Dimension)
     assert explain(NoBidReason.TARGETING_DIMENSION, Dimension.OS).field == "device.os"
+
+
+@pytest.mark.parametrize(
+    ("reason", "listed", "field"),
+    [
+        (NoBidReason.TARGETING_KEYWORD, CodeList.USER_KEYWORD, "user.keywords|kwarray"),
+        (NoBidReason.TARGETING_SEGMENT, CodeList.EID_SOURCE, "user.eids.source"),
+        (NoBidReason.TARGETING_DIMENSION, CodeList.SITE, "site.domain|app.bundle"),
+    ],
+)
+def test_a_list_without_a_reason_of_its_own_names_its_field(reason, listed, field):
+    assert explain(reason, LIST_DETAIL + listed).field == field

@@ -11,7 +11,6 @@ from bidder.decide import Decider
 from bidder.recommendation.network import weights_of
 from market.budgets import budgets_of
 from market.campaign import (
-    MEDIA_TYPES,
     Budget,
     Campaign,
     CapPeriod,
@@ -22,14 +21,16 @@ from market.campaign import (
     Goal,
     GoalKind,
     LineItem,
-    Targeting,
     problems_of,
 )
 from market.chance import code_of, opportunity_key
 from market.control import new_live_arrays
+from market.creative import MEDIA_TYPES, NativeImage, NativeParts
 from market.features import AD_ROWS, CONTEXT_ROWS
+from market.landscape import Landscape
 from market.opportunity import CodeList, Dimension, Format, no_opportunities
 from market.state import CREDIT_DTYPE, CreditKind
+from market.targeting import Area, Targeting
 from tests.reference.decide import Multipliers, Twin
 
 NOW_MS = 1_700_000_000_000
@@ -51,9 +52,15 @@ VALUES = {
     "segment": ("autos", "food", "games", "travel"),
     "category": ("IAB1", "IAB2-1"),
     "keyword": ("goal", "cup"),
+    "user_keyword": ("golf", "tea"),
+    "eid_source": ("id.example",),
+    "site": ("news.example", "sport.news.example"),
 }
 SIZES = ((300, 250), (320, 50), (728, 90))
 SEATS = ("", "agency", "desk")
+BERLIN = (52.52, 13.405)
+PLACES = ((0, 0), (52_520_000, 13_405_000), (52_530_000, 13_420_000), (48_137_000, 11_576_000))
+LANGUAGES = ("", "en", "de")
 DEALS = ("deal-1", "deal-2", "deal-3")
 DOMAINS = ("shop.example", "eu.shop.example", "bikes.example", "www.kettle.example")
 CATEGORIES = ("IAB18", "IAB18-2", "IAB8")
@@ -90,26 +97,64 @@ def targeting_of(rng):
                 include[name] = chosen
         if rng.random() < 0.08:
             exclude[name] = (rng.choice(values),)
-    return Targeting(include=include, exclude=exclude)
+    lowest, highest = rng.choice((("", ""),) * 8 + (("13", ""), ("13.1", "14"), ("", "13.2.5")))
+    return Targeting(
+        include=include,
+        exclude=exclude,
+        areas=rng.choice(((),) * 12 + ((Area(*BERLIN, 5_000),), (Area(*BERLIN, 1_800, True),))),
+        os_version_min=lowest,
+        os_version_max=highest,
+        viewability_min=rng.choice((0.0,) * 9 + (0.5,)),
+    )
 
 
 def creative_of(rng, creative_id):
     kind = rng.choice(("banner", "banner", "banner", "video", "audio", "native"))
     w, h = rng.choice(SIZES) if kind in ("banner", "video") else (0, 0)
     family = {"banner": "image/", "video": "video/", "audio": "audio/", "native": "image/"}[kind]
+    is_played = kind in ("video", "audio")
+    has_file = is_played and rng.random() < 0.5
+    # 3: expands by itself; 8: pops up; 16: has a skip button.
+    attributes = some(rng, (3, 8) if kind == "banner" else (8, 16, 16), 0.15)
+    clip_ms = rng.choice((15_000, 30_000)) if is_played else 0
+    adm = '<a href="{{CLICK_URL}}">x</a><img src="{{IMPRESSION_URL}}">'
+    if kind == "banner":
+        adm += rng.choice(("", "", "<script></script>", "<iframe></iframe>"))
+    has_parts = kind == "native" and rng.random() < 0.7
     return Creative(
         creative_id=creative_id,
         format=kind,
         width=w,
         height=h,
-        duration_ms=rng.choice((15_000, 30_000)) if kind in ("video", "audio") else 0,
+        duration_ms=clip_ms,
         media_type=rng.choice([name for name in MEDIA_TYPES if name.startswith(family)][:2]),
-        protocol=rng.choice((2, 7)) if kind in ("video", "audio") else 0,
-        attributes=some(rng, (3, 8), 0.15),
+        protocol=rng.choice((2, 7)) if is_played else 0,
+        attributes=attributes,
         is_secure=rng.random() < 0.85,
         landing_url="https://shop.example/",
-        adm='<a href="{{CLICK_URL}}">x</a><img src="{{IMPRESSION_URL}}">',
+        language=rng.choice(LANGUAGES),
+        adm="" if has_file or has_parts else adm,
         features={"headline": rng.choice(("a", "b")), "palette": rng.choice(("c", "d"))},
+        media_url="https://assets.example/clip" if has_file else "",
+        bitrate_kbps=rng.choice((0, 800, 2_000)),
+        delivery=rng.choice((1, 2)),
+        linearity=rng.choice((1, 1, 1, 2)),
+        skip_after_ms=rng.choice((0, 5_000)) if 16 in attributes and is_played else 0,
+        apis=some(rng, (3, 7), 0.1),
+        expand_directions=(4,) if 3 in attributes else (),
+        native=parts_of(rng) if has_parts else None,
+    )
+
+
+def parts_of(rng):
+    image = NativeImage(url="https://assets.example/i", width=300, height=250)
+    icon = NativeImage(url="https://assets.example/j", width=64, height=64, media_type="image/png")
+    return NativeParts(
+        title=rng.choice(("Shoes", "Shoes for every hill and every weather")),
+        image=rng.choice((image, None)),
+        icon=rng.choice((icon, None)),
+        sponsored=rng.choice(("", "Alpine")),
+        description=rng.choice(("", "Light, dry and warm.")),
     )
 
 
@@ -148,6 +193,8 @@ def campaign_of(rng, campaign_id):
         time_zone=rng.choice(("UTC", "Asia/Tokyo")),
         advertiser_domain=rng.choice(DOMAINS),
         category=rng.choice(CATEGORIES),
+        categories_by_taxonomy=rng.choice(({}, {"6": ("483", "460")})),
+        app_bundle=rng.choice(("", "com.shop")),
         goal=Goal(
             kind,
             target_cpa_micros=rng.choice((1_000_000, 40_000_000)),
@@ -174,6 +221,17 @@ def campaigns_of(rng, count):
     return campaigns
 
 
+def one_item_campaign(creatives):
+    """A campaign with one line item that targets everybody and has these creatives."""
+    return Campaign(
+        campaign_id=1, advertiser_id=1, name="one", currency="USD", time_zone="UTC",
+        advertiser_domain="shop.example",
+        goal=Goal(GoalKind.TARGET_CPA, target_cpa_micros=1_000_000),
+        budget=Budget(lifetime_micros=10**9),
+        line_items=(LineItem(line_item_id=1, creatives=tuple(creatives)),),
+    )  # fmt: skip
+
+
 def opportunities_of(rng, count, *, users=6):
     """A block of ``count`` in order of arrival, a millisecond apart but for some jumps."""
     block = no_opportunities(count, 0, 0)
@@ -184,6 +242,12 @@ def opportunities_of(rng, count, *, users=6):
         first = len(pool)
         pool.extend(code_of(value) for value in values)
         return first, len(values)
+
+    def floors(has_floors):
+        first = len(pool)
+        for _ in range(rng.choice((1, 2)) if has_floors else 0):
+            pool.extend(rng.choice(((0, 20_000, 900_000), (15_000, 0, 1_200_000), (0, 0, 50_000))))
+        return first if has_floors else 0, (len(pool) - first) // 3
 
     for n, record in enumerate(block.records):
         at_ms += rng.choice((0, 1, 1, 1, 400_000))
@@ -206,10 +270,14 @@ def opportunities_of(rng, count, *, users=6):
             CodeList.ADVERTISER_BLOCKED: rng.choice(
                 ((),) * 6 + (("shop.example",), ("www.shop.example",), ("kettle.example", "x.y"))
             ),
-            CodeList.APP_BLOCKED: rng.choice(((), ("com.game",))),
+            CodeList.APP_BLOCKED: rng.choice(((), ("com.game",), ("com.shop",))),
+            CodeList.USER_KEYWORD: some(rng, VALUES["user_keyword"], 0.4),
+            CodeList.EID_SOURCE: some(rng, VALUES["eid_source"], 0.5),
+            CodeList.SITE: rng.choice(((), VALUES["site"][:1], VALUES["site"])),
+            CodeList.TAXONOMY: rng.choice(((),) * 9 + (("6:",),)),
         }
         for which in CodeList:
-            record["list_first"][which], record["list_count"][which] = listed(lists[which])
+            record["list_first"][which], record["list_count"][which] = listed(lists.get(which, ()))
         record["deal_first"] = len(deals)
         for name in some(rng, DEALS, 0.4):
             seats = rng.choice(((), (), ("agency",), (SEAT, "desk")))
@@ -219,6 +287,8 @@ def opportunities_of(rng, count, *, users=6):
                     code_of(name), rng.choice((-1, 0, 400_000, 2_000_000)),
                     NUMBERS[rng.choice(("USD", "EUR", "GBP", "CHF"))],
                     rng.choice((0, 0, 1, 2, 3)), *listed(seats), *listed(domains),
+                    rng.choice((0, 0, 0, 40_000)), *floors(rng.random() < 0.2),
+                    rng.random() < 0.2,
                 )
             )  # fmt: skip
         record["deal_count"] = len(deals) - record["deal_first"]
@@ -239,18 +309,66 @@ def opportunities_of(rng, count, *, users=6):
         sizes = some(rng, SIZES, 0.6) if record["formats"] & Format.BANNER else ()
         record["sizes"][: len(sizes)] = [w << 16 | h for w, h in sizes]
         record["size_count"] = len(sizes)
-        record["duration_ms_min"], record["duration_ms_max"] = rng.choice(
-            ((0, 0), (0, 15_000), (5_000, 30_000), (20_000, 0))
-        )
-        record["attributes_blocked"] = rng.choice((0, 0, 1 << 3, 1 << 8 | 1 << 20))
-        record["protocols"] = rng.choice((0, 1 << 2, 1 << 2 | 1 << 7))
-        record["media_types"] = rng.choice((0, 0, 2**14 - 1, 0b1010101))
+        fill_fit(rng, record)
         record["quantity_micros"] = rng.choice((1_000_000, 1_000_000, 12_500_001))
         record["billing_window_ms"] = 300_000
+        fill_conditions(rng, record)
+        for played in range(2):
+            record["second_cpm_micros"][played] = rng.choice((0, 0, 0, 30_001))
+            place, floor_count = floors(rng.random() < 0.15)
+            record["duration_floor_first"][played] = place
+            record["duration_floor_count"][played] = floor_count
     return block._replace(
         codes=np.array(pool or [0], np.uint64),
         deals=np.array(deals, block.deals.dtype) if deals else np.zeros(1, block.deals.dtype),
     )
+
+
+def fill_conditions(rng, record):
+    """Fills what targeting asks of a device and an imp beside values and lists."""
+    major, minor, patch = rng.choice(((0, 0, 0), (12, 9, 9), (13, 1, 0), (13, 2, 6), (14, 4, 1)))
+    record["os_version"] = major << 32 | minor << 16 | patch
+    record["latitude_e6"], record["longitude_e6"] = rng.choice(PLACES)
+    record["position_kind"] = rng.choice((1, 1, 2)) if record["latitude_e6"] else 0
+    record["accuracy_m"] = rng.choice((0, 0, 20, 3_000))
+    record["viewability_ppm"] = rng.choice((0, 400_000, 500_000, 900_000))
+    allowed = rng.choice(((),) * 8 + (("en",), ("fr", "de")))
+    record["languages"][: len(allowed)] = [code_of(name) for name in allowed]
+
+
+def fill_fit(rng, record):
+    """Fills what the formats of a record ask of a creative: mostly little."""
+    for played in range(3):
+        record["duration_ms_min"][played], record["duration_ms_max"][played] = rng.choice(
+            ((0, 0), (0, 15_000), (5_000, 30_000), (20_000, 0))
+        )
+        record["protocols"][played] = rng.choice((0, 1 << 2, 1 << 2 | 1 << 7, 1 << 3 | 1 << 13, 1))
+        exact = rng.choice(((), (), (), (15_000,), (20_000, 30_000)))
+        record["durations_ms"][played * 8 : played * 8 + len(exact)] = exact
+        record["deliveries"][played] = rng.choice((0, 0, 1 << 2, 1 << 1 | 1 << 3))
+        low, high = rng.choice(((0, 0), (0, 0), (0, 1_000), (1_000, 0), (500, 900)))
+        record["bitrate_kbps_min"][played], record["bitrate_kbps_max"][played] = low, high
+    for place in range(4):
+        record["attributes_blocked"][place] = rng.choice((0, 0, 1 << 3, 1 << 8 | 1 << 16))
+        record["media_types"][place] = rng.choice((0, 0, 2**14 - 1, 0b1010101))
+        record["apis"][place] = rng.choice((0, 1 << 3, 1 << 3 | 1 << 7))
+    if record["formats"] & Format.BANNER and rng.random() < 0.3:
+        record["ratios"][:2] = (6 << 16 | 5, 32 << 16 | 5)
+        record["ratio_widths_min"][:2] = (rng.choice((0, 400)), 100)
+    record["banner_types_blocked"] = rng.choice((0, 0, 0, 1 << 3, 1 << 2 | 1 << 4))
+    record["expand_directions"] = rng.choice((0, 1 << 4, 1 << 1 | 1 << 2))
+    record["linearity"] = rng.choice((0, 0, 1, 2))
+    record["player_size"] = rng.choice((0, 0, 0, 600 << 16 | 500))
+    record["skippable_ms_min"] = rng.choice((0, 0, 20_000))
+    record["skip_after_ms_min"] = rng.choice((0, 0, 5_000))
+    record["native_title_chars"] = rng.choice((0, 0, 25, 65_535))
+    record["native_data_chars"][1:3] = rng.choice(((0, 0), (0, 0), (25, 0), (65_535, 10)))
+    record["native_images_required"] = rng.choice((0, 0, 1, 2, 3))
+    record["native_width_min"] = rng.choice((0, 100))
+    record["native_width_max"] = rng.choice((65_535, 64))
+    record["native_height_max"] = 65_535
+    record["native_image_types"] = rng.choice((0, 0, 1))
+    record["native_needs_video"] = rng.random() < 0.1
 
 
 def credits_of(amounts, kind=CreditKind.BUDGET):
@@ -265,7 +383,9 @@ def limits_of(campaigns, now_ms=NOW_MS):
     }
 
 
-def snapshot_of(campaigns, *, version=1, now_ms=NOW_MS, lifts=None, values=None, weights=None):
+def snapshot_of(
+    campaigns, *, version=1, now_ms=NOW_MS, lifts=None, values=None, weights=None, landscapes=()
+):
     return compile_snapshot(
         campaigns,
         weights or exact_weights(),
@@ -273,8 +393,22 @@ def snapshot_of(campaigns, *, version=1, now_ms=NOW_MS, lifts=None, values=None,
             version=version, policy_version=3, intent_version=1, now_ms=now_ms, seed=SEED,
             rates_micros=RATES, default_seat=SEAT, rows=allocate_rows({}, campaigns),
             lifts=lifts or {}, conversion_values=values or {},
+            landscapes=landscapes,
         ),
     )  # fmt: skip
+
+
+def landscapes_of(rng):
+    """Price landscapes of exchange 1: none, one for all formats, or one for video besides."""
+    everywhere = Landscape(
+        exchange_id=1,
+        price_cpm_micros=(20_000, 400_000, 900_000, 3_000_000),
+        win_probability=(0.1, 0.35, 0.6, 0.95),
+    )
+    video = Landscape(
+        exchange_id=1, format="video", price_cpm_micros=(700_000,), win_probability=(1.0,)
+    )
+    return rng.choice(((), (everywhere,), (everywhere, video), (video,)))
 
 
 class World:
@@ -298,9 +432,12 @@ class World:
         }
         self.values = {c.campaign_id: 5_000_000 for c in self.campaigns if rng.random() < 0.5}
         self.limits = limits_of(self.campaigns)
+        self.landscapes = landscapes_of(rng)
 
     def snapshot(self, **rest):
-        return snapshot_of(self.campaigns, lifts=self.lifts, values=self.values, **rest)
+        return snapshot_of(
+            self.campaigns, lifts=self.lifts, values=self.values, landscapes=self.landscapes, **rest
+        )
 
     def decider(self, *, is_funded=True, is_paused=False, **rest):
         live = new_live_arrays()
@@ -319,5 +456,5 @@ class World:
         return Twin(
             self.campaigns, exact_weights(), rates_micros=RATES, default_seat=SEAT, seed=SEED,
             now_ms=NOW_MS, lifts=self.lifts, conversion_values=self.values,
-            multipliers=self.multipliers, available=self.limits,
+            multipliers=self.multipliers, available=self.limits, landscapes=self.landscapes,
         )  # fmt: skip

@@ -11,8 +11,9 @@ from campaigns.demo_summary import goal_text, report_of, summarise
 from campaigns.supervisor import lock_folder, new_deployment
 from ledger.report_page import write_report
 from ledger.view import ExchangeView
-from market.campaign import AD_FIELDS, Budget, Goal, GoalKind
+from market.campaign import Budget, Goal, GoalKind
 from market.control import WorkerWord
+from market.creative import AD_FIELDS
 from market.decision import NoBidReason
 from market.errors import BadInput, NotReady
 from market.events import EVENT_DTYPE, EventFlag, EventKind, event_id

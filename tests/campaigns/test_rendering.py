@@ -15,7 +15,8 @@ from campaigns.rendering import (
 )
 from campaigns.shape import shape
 from creatives.brief import Brief, Category, Product
-from market.campaign import AD_FIELDS, Campaign, LineItem, problems_of
+from market.campaign import Campaign, LineItem, problems_of
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 
 BRIEF = Brief(

@@ -85,7 +85,7 @@ def test_a_report_has_the_parts_of_its_campaign(asked):
 
 @pytest.fixture
 def recorder(deployment):
-    asking = Recorder(f"http://127.0.0.1:{deployment.notice_port}")
+    asking = Recorder(f"http://127.0.0.1:{deployment.notice_port}", deployment.ledger_token)
     yield asking
     asking.close()
 

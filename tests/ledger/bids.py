@@ -117,7 +117,7 @@ def snapshot_of(limits, *, line_items=None, creatives=None, version=1):
     head = SnapshotHead(
         version=version, model_version=1, policy_version=1, intent_version=1, created_at_ms=0,
         seed=1, seats={},
-        creatives=tuple(CreativeText("", url, "", "", "", "") for url in creatives.values()),
+        creatives=tuple(CreativeText(("",), url, "", "", "", "") for url in creatives.values()),
     )  # fmt: skip
     return Snapshot(
         head,

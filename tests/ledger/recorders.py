@@ -46,11 +46,11 @@ def until(is_so, wait_s=WAIT_S):
 class Place:
     """A run folder, and at most one recorder process in it."""
 
-    def __init__(self, folder, limits=None, *, worker_count=1, is_episode=False):
+    def __init__(self, folder, limits=None, *, worker_count=1, is_episode=False, **deployment):
         self.deployment = Deployment(
             folder=str(folder), bid_port=1, notice_port=free_port(), control_port=2,
             worker_count=worker_count, base_url="http://127.0.0.1", notice_key_hex="11" * 32,
-            user_salt_hex="22" * 16, is_episode=is_episode,
+            user_salt_hex="22" * 16, is_episode=is_episode, **deployment,
         )  # fmt: skip
         self.key = bytes.fromhex(self.deployment.notice_key_hex)
         for made in (self.deployment.log_folder, self.deployment.snapshot_folder):
@@ -105,11 +105,12 @@ class Place:
     def connect(self):
         return http.client.HTTPConnection("127.0.0.1", self.deployment.notice_port, timeout=WAIT_S)
 
-    def get(self, path, method="GET"):
+    def get(self, path, method="GET", token=None):
         """(status, headers, body) of one request on a connection of its own."""
+        token = self.deployment.ledger_token if token is None else token
         connection = self.connect()
         try:
-            connection.request(method, path)
+            connection.request(method, path, headers={"authorization": f"Bearer {token}"})
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
         finally:

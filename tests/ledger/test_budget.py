@@ -24,7 +24,7 @@ def ledger_with(limits, *, worker_count=1):
 
 def reserve(ledger, number, now_ms=0, **bid):
     """Opens one bid and returns its (slot, reservation)."""
-    assert ledger.reserve(bid_event(number, **bid), now_ms) == [0]
+    assert ledger.reserve(bid_event(number, **bid), now_ms).new == [0]
     slot = ledger.bids.find(bid_key(number, number + 1))
     return slot, ledger.bids.reservation(slot)
 
@@ -135,15 +135,29 @@ def test_a_bid_takes_from_all_of_its_budgets_or_from_none():
 def test_a_bid_that_is_read_twice_is_reserved_once():
     ledger = ledger_with({1: 1_000})
     events = np.concatenate([bid_event(1), bid_event(2), bid_event(1)])
-    assert ledger.reserve(events, 0) == [0, 1]
-    assert ledger.reserve(events, 0) == []
+    assert ledger.reserve(events, 0).new == [0, 1]
+    assert ledger.reserve(events, 0).new == []
     assert money(ledger) == (0, 0, 500, 2)
+
+
+def test_a_bid_id_that_was_made_twice_is_credited_back_to_who_made_it_again():
+    ledger = ledger_with({1: 1_000})
+    reserve(ledger, 1, reserved=30)
+    again = bid_event(1, reserved=30, worker=1, caps=(5, 6))
+    assert ledger.reserve(again, 0) == (
+        [],
+        [
+            Credit(1, CreditKind.BUDGET, 1, 30), Credit(1, CreditKind.CAP, 5, 1),
+            Credit(1, CreditKind.CAP, 6, 1),
+        ],
+    )  # fmt: skip
+    assert money(ledger)[3] == 1, "the owner knows one"
 
 
 def test_events_that_are_no_bids_reserve_nothing_and_are_always_new():
     ledger = ledger_with({1: 1_000})
     events = np.concatenate([no_bid_event(1), no_bid_event(1), bid_event(1)])
-    assert ledger.reserve(events, 0) == [0, 1, 2]
+    assert ledger.reserve(events, 0).new == [0, 1, 2]
     assert len(ledger.bids) == 1
 
 

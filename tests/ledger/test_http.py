@@ -14,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.http import (
+    BATCH_BYTES,
     HEAD_BYTES_MAX,
     IDLE_S_MAX,
     PIPELINE_MAX,
     REQUEST_S_MAX,
+    TOO_LARGE,
     HttpServer,
+    accepts_gzip,
     response,
 )
 
@@ -29,12 +32,12 @@ SECOND_NS = 1_000_000_000
 class Shop:
     """A server whose handler remembers requests and answers with what it got."""
 
-    def __init__(self, body_bytes_max=LIMIT):
+    def __init__(self, body_bytes_max=LIMIT, **rest):
         self.requests = []
         self.held = []
         self.errors = []
         self.now_ns = None
-        self.server = HttpServer(self.answer, self.clock_ns, body_bytes_max)
+        self.server = HttpServer(self.answer, self.clock_ns, body_bytes_max, **rest)
 
     def clock_ns(self):
         return time.monotonic_ns() if self.now_ns is None else self.now_ns
@@ -48,6 +51,8 @@ class Shop:
             return future
         if path == b"/bug":
             raise ValueError("a bug in the handler")
+        if path == b"/large":
+            return TOO_LARGE
         return response(200, b"%s %s?%s %d" % (method, path, query, len(body)))
 
     def answer_held(self, index):
@@ -138,8 +143,8 @@ def test_a_request_reaches_the_handler_whole(run):
     ((method, path, query, headers, body, arrived_ns),) = served(run, talk).requests
     assert (method, path, query, body) == (b"POST", b"/bid/x", b"a=1&b", b"{}")
     assert headers == {
-        "accept_encoding": b"gzip", "content_encoding": b"", "content_type": b"application/json",
-        "expect": b"", "x_openrtb_version": b"2.6",
+        "accept_encoding": b"gzip", "authorization": b"", "content_encoding": b"",
+        "content_type": b"application/json", "expect": b"", "x_openrtb_version": b"2.6",
     }  # fmt: skip
     assert before < arrived_ns < time.monotonic_ns()
 
@@ -313,6 +318,58 @@ def test_a_refusal_waits_for_the_answers_before_it(run):
     served(run, talk)
 
 
+def test_a_client_that_sends_much_at_once_leaves_others_their_turns(run):
+    async def talk(shop, reader, writer):
+        port = shop.server._listener.sockets[0].getsockname()[1]
+        other_reader, other = await asyncio.open_connection("127.0.0.1", port)
+        count = 5_000
+        writer.write(b"".join(request(f"/{n}") for n in range(count)))
+        await until(lambda: shop.requests)
+        other.write(request("/other"))
+        assert (await read_answer(other_reader))[0] == 200
+        for n in range(count):
+            assert (await read_answer(reader))[2] == b"GET /%d? 0" % n
+        other.close()
+        paths = [path for _, path, *_ in shop.requests]
+        assert len(paths) == count + 1
+        assert paths.index(b"/other") < count
+
+    served(run, talk)
+
+
+def test_a_backlog_waits_while_answers_are_owed_and_not_read(run):
+    async def talk(shop, reader, writer):
+        count = 3 * PIPELINE_MAX
+        writer.write(b"".join(request(f"/later?{n}") for n in range(count)) + b"garbage\r\n\r\n")
+        (connection,) = shop.server.connections
+        await until(lambda: connection._owes_too_much)
+        assert len(shop.held) < 2 * PIPELINE_MAX
+        for n in range(count):
+            await until(lambda: n < len(shop.held))  # noqa: B023 - awaited here
+            shop.answer_held(n)
+        for n in range(count):
+            assert (await read_answer(reader))[2] == b"held %d" % n
+        assert (await read_answer(reader))[0] == 400
+        assert await reader.read() == b""
+
+    served(run, talk)
+
+
+@pytest.mark.parametrize("cut", [1, 1_000, BATCH_BYTES - 1, BATCH_BYTES, BATCH_BYTES + 1, 40_000])
+def test_a_long_body_is_whole_however_it_is_sliced(run, cut):
+    body = random.Random(cut).randbytes(100_000)
+    sent = request("/a", "POST", body) + request("/b")
+
+    async def talk(shop, reader, writer):
+        writer.write(sent[:cut])
+        await asyncio.sleep(0)
+        writer.write(sent[cut:])
+        assert (await read_answer(reader))[2] == b"POST /a? 100000"
+        assert (await read_answer(reader))[2] == b"GET /b? 0"
+
+    assert served(run, talk, body_bytes_max=1 << 20).requests[0][4] == body
+
+
 # Ends of connections.
 
 
@@ -341,7 +398,7 @@ def test_an_unfinished_request_and_an_idle_client_are_closed_in_time(run):
         writer.write(b"GET /a HT")
         await until(lambda: any(connection._url for connection in shop.server.connections))
         (connection,) = shop.server.connections
-        started = connection._started_ns
+        started = connection.started_ns
         connection.end_if_slow(started + REQUEST_S_MAX * SECOND_NS)
         writer.write(b"TP/1.1\r\n\r\n")
         await read_answer(reader)
@@ -368,6 +425,81 @@ def test_a_client_that_drips_its_request_is_closed_although_it_is_never_idle(run
         assert connection._transport.is_closing()
 
     served(run, talk)
+
+
+def test_a_client_that_drips_its_method_is_closed_too(run):
+    async def talk(shop, reader, writer):
+        shop.now_ns = SECOND_NS
+        (connection,) = shop.server.connections
+        writer.write(b"PO")
+        await until(lambda: connection._is_begun)
+        shop.now_ns += REQUEST_S_MAX * SECOND_NS + 1
+        connection.end_if_slow(shop.now_ns)
+        assert await reader.read() == b""
+
+    served(run, talk)
+
+
+def test_a_request_that_follows_another_one_has_its_own_time(run):
+    async def talk(shop, reader, writer):
+        shop.now_ns = SECOND_NS
+        writer.write(b"GET /a HTT")
+        (connection,) = shop.server.connections
+        await until(lambda: connection._is_begun)
+        shop.now_ns = REQUEST_S_MAX * SECOND_NS
+        writer.write(b"P/1.1\r\n\r\nGET /b")
+        await read_answer(reader)
+        connection.end_if_slow(shop.now_ns + REQUEST_S_MAX * SECOND_NS)
+        writer.write(b" HTTP/1.1\r\n\r\n")
+        assert (await read_answer(reader))[2] == b"GET /b? 0"
+
+    served(run, talk)
+
+
+def test_a_client_that_never_reads_is_cut_off_and_its_answers_with_it(run):
+    async def talk(shop, reader, writer):
+        (connection,) = shop.server.connections
+        while not connection._blocked_ns:
+            writer.write(b"".join(request("/a" + "x" * 500) for _ in range(200)))
+            await asyncio.sleep(0)
+        blocked_ns = connection._blocked_ns
+        connection.end_if_slow(blocked_ns + REQUEST_S_MAX * SECOND_NS)
+        assert not connection._transport.is_closing()
+        connection.end_if_slow(blocked_ns + REQUEST_S_MAX * SECOND_NS + 1)
+        await until(lambda: not shop.server.connections)
+
+    served(run, talk)
+
+
+def test_with_too_many_connections_the_useless_ones_go_first(run):
+    async def talk(shop, reader, writer):
+        port = shop.server._listener.sockets[0].getsockname()[1]
+        opened = []
+
+        async def open_one():
+            known = set(shop.server.connections)
+            opened.append(await asyncio.open_connection("127.0.0.1", port))
+            await until(lambda: shop.server.connections - known)
+            return opened[-1]
+
+        writer.write(request("/a"))
+        await read_answer(reader)
+        idle_reader, _ = await open_one()
+        drips_reader, drips = await open_one()
+        drips.write(b"GET /drip")
+        new_reader, new = await open_one()
+        assert len(shop.server.connections) == 3
+        # The first that never asked for anything is gone, and nobody else.
+        assert await idle_reader.read() == b""
+        for of, to in ((reader, writer), (new_reader, new)):
+            to.write(request("/b"))
+            assert (await read_answer(of))[2] == b"GET /b? 0"
+        drips.write(b" HTTP/1.1\r\n\r\n")
+        assert (await read_answer(drips_reader))[2] == b"GET /drip? 0"
+        for _, each in opened:
+            each.close()
+
+    served(run, talk, connections_max=3)
 
 
 def test_a_client_that_is_owed_an_answer_is_not_idle(run):
@@ -398,6 +530,25 @@ def test_a_client_that_is_owed_an_answer_is_not_idle(run):
 )  # fmt: skip
 def test_a_body_over_the_limit_is_answered_413_and_closed(run, sent):
     assert closes(run, sent, 413).requests == []
+
+
+def test_a_handler_may_say_that_a_body_is_too_large_for_it(run):
+    shop = closes(run, request("/a") + request("/large") + request("/b"), 200, 413)
+    assert [path for _, path, *_ in shop.requests] == [b"/a", b"/large"]
+    assert shop.errors == []
+
+
+@pytest.mark.parametrize(
+    ("header", "is_taken"),
+    [
+        (b"", False), (b"gzip", True), (b"GZIP", True), (b"x-gzip", True), (b"br", False),
+        (b"gzip;q=0", False), (b"gzip; q=0.000", False), (b"gzip;q=0.001", True),
+        (b"br, gzip;q=0.5", True), (b"notgzip", False), (b"deflate , gzip", True), (b"*", False),
+        (b";,=", False),
+    ],
+)  # fmt: skip
+def test_gzip_is_sent_only_to_who_takes_it(header, is_taken):
+    assert accepts_gzip(header) == is_taken
 
 
 def test_a_gzip_bomb_is_not_inflated(run):
@@ -473,13 +624,15 @@ def test_a_connection_is_not_read_while_it_is_owed_too_much(run):
 def test_a_client_that_does_not_read_is_not_read_from_either(run):
     async def talk(shop, reader, writer):
         (connection,) = shop.server.connections
-        while connection._reading_stops == 0:
+        asked = 0
+        while not connection._blocked_ns:
             writer.write(b"".join(request("/a" + "x" * 500) for _ in range(200)))
-            await asyncio.sleep(0)
-        asked = len(shop.requests)
+            asked += 200
+            await until(lambda: connection._blocked_ns or len(shop.requests) == asked)  # noqa: B023
+        assert len(shop.requests) < asked
         for _ in range(asked):
             await read_answer(reader)
-        assert connection._reading_stops == 0
+        await until(lambda: connection._reading_stops == 0)
 
     served(run, talk)
 

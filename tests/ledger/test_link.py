@@ -264,3 +264,30 @@ def test_a_fence_waits_for_bids_that_do_not_fit_yet(place):
 
 def test_a_reset_credit_has_the_kind_that_workers_know():
     assert _RESET["kind"] == CreditKind.RESET
+
+
+def test_what_a_worker_took_for_the_same_bid_twice_comes_back(place):
+    for _ in range(3):
+        assert place.worker.bid(1, 100, caps=(9,), deadline_ms=50)
+    place.turn()
+    assert place.worker.take_credits() == {9: 2}
+    assert place.worker.available[1] == place.available() == 400
+    place.turn(51)
+    assert place.worker.take_credits() == {9: 1}
+    assert place.worker.available[1] == place.available() == 500
+
+
+def test_events_that_are_read_again_after_a_crash_are_credited_to_nobody(place):
+    assert place.worker.bid(1, 100, caps=(9,), deadline_ms=5_000)
+    place.link.read(place.core, place.now)
+    place.core.step(place.now)
+    # The recorder dies between its commit and the release of the ring.
+    place.restart_recorder()
+    place.link.fence(place.core, 0)
+    place.turn()
+    counts = place.worker.take_credits()
+    place.turn()
+    counts |= place.worker.take_credits()
+    assert counts == {}
+    assert place.core.ledger.totals()[0].open_count == 1
+    assert place.worker.available[1] == place.available() <= LIMIT - 100

@@ -9,6 +9,7 @@ import pytest
 
 from ledger.event_log import EVENT_LOG
 from ledger.frame import CONTROL, RECORDS
+from ledger.notice_price import Fault
 from ledger.record import Answer, Outcome, Recorder
 from ledger.reservation import CHARGED_MEMORY_MS, RELEASED_MEMORY_MS
 from ledger.segment import Frame, SegmentWriter, recover
@@ -210,6 +211,78 @@ def test_a_disputed_price_is_recorded_once_and_a_right_one_is_charged_after_it(c
     assert core.view(0).line_items[0].impressions == 1
 
 
+def test_a_dispute_and_the_true_notice_after_it_are_two_events(core, log):
+    bid(core, reserved=100)
+    said(core, BILLING, price=101)
+    said(core, BILLING, price=100)
+    disputed, charged = log.events()[-2:]
+    assert (disputed["kind"], charged["kind"]) == (BILLING, BILLING)
+    assert (disputed["flags"], charged["flags"]) == (EventFlag.DISPUTED, EventFlag.CHARGED)
+    names = {(int(event["id_hi"]), int(event["id_lo"])) for event in (disputed, charged)}
+    assert len(names) == 2
+    assert event_id(BILLING, 1, 2) in names
+    assert fingerprint(rebuilt(core, log)) == fingerprint(core)
+
+
+def test_a_notice_in_another_currency_or_of_another_ad_is_disputed_at_any_price(core, log):
+    bid(core, reserved=100)
+    assert said(core, BILLING, price=1, is_contradictory=True) is Outcome.DISPUTED
+    assert (spent(core), exchange(core).disputed) == ((0, 0), 1)
+    assert said(core, BILLING, price=2, is_contradictory=True) is Outcome.DUPLICATE
+    assert said(core, BILLING, price=60) is Outcome.CHARGED
+    assert said(core, BILLING, price=60, is_contradictory=True) is Outcome.DUPLICATE
+    assert spent(core) == (60, 0)
+
+
+def test_fewer_impressions_than_were_bid_on_cost_less(core):
+    bid(core, reserved=250, quantity=2_500_000)
+    assert said(core, BILLING, price=100, multiplier_micros=1_500_000) is Outcome.CHARGED
+    bid(core, 2, reserved=250, quantity=2_500_000)
+    assert said(core, BILLING, 2, price=100) is Outcome.CHARGED
+    assert spent(core) == (150 + 250, 0)
+
+
+def test_an_event_happened_when_its_impression_was_shown_and_is_received_now(core, log):
+    bid(core, reserved=100, deadline_ms=50)
+    assert said(core, BILLING, at_ms=40, price=9, shown_ms=20) is Outcome.CHARGED
+    assert (log.events()[-1]["ts_ms"], log.events()[-1]["recv_ms"]) == (20, 40)
+    # Money goes by when the notice came: the reservation was given back.
+    bid(core, 2, reserved=100, deadline_ms=50)
+    core.step(51)
+    assert said(core, BILLING, 2, at_ms=60, price=9, shown_ms=20) is Outcome.LATE
+
+
+@pytest.mark.parametrize(
+    ("told", "count"),
+    [
+        ((WIN, BILLING, CLICK, CONVERSION), 0),
+        ((BILLING, CLICK, WIN), 1),
+        ((CLICK, IMPRESSION), 1),
+        ((CONVERSION, CLICK, IMPRESSION, WIN), 3),
+        ((LOSS, WIN), 1),
+        ((LOSS, BILLING), 1),
+        ((BILLING, LOSS), 1),
+        ((CLICK, BILLING), 0),
+        ((WIN, WIN), 0),
+    ],
+)
+def test_notices_out_of_order_are_taken_and_counted(core, log, told, count):
+    bid(core, reserved=100)
+    for kind in told:
+        said(core, kind, price=60)
+    assert exchange(core).reordered == count
+    assert sum(spent(core)) == (60 if BILLING in told else 0)
+    again = rebuilt(core, log)
+    assert {view.name: view.reordered for view in again.view(0).exchanges} == {"default": count}
+
+
+def test_values_that_cannot_be_read_are_counted_and_cost_nothing(core):
+    bid(core, reserved=100)
+    assert said(core, BILLING, price=60, unread_count=2) is Outcome.CHARGED
+    assert said(core, BILLING, price=60, unread_count=2) is Outcome.DUPLICATE
+    assert exchange(core).macros_ignored == 2
+
+
 def test_a_disputed_reservation_is_released_when_it_expires(core):
     bid(core, reserved=100, deadline_ms=50)
     said(core, BILLING, price=101)
@@ -379,11 +452,15 @@ def test_a_charging_notice_that_comes_days_late_is_not_taken_but_a_conversion_is
 
 def test_refused_notices_are_counted_per_exchange(core):
     core.count_forged()
-    core.count_malformed(1)
+    core.count_wrong_kind()
+    core.count_malformed(1, Fault.PRICE_MISSING)
+    core.count_malformed(1, Fault.PRICE_STALE)
+    core.count_malformed(1, Fault.PRICE_STALE)
     core.count_audit(1)
     core.count_audit(999)
-    assert exchange(core, "").forged == 1
-    assert (exchange(core).malformed, exchange(core).audits) == (1, 1)
+    assert (exchange(core, "").forged, exchange(core, "").wrong_kind) == (1, 1)
+    assert (exchange(core).malformed, exchange(core).audits) == (3, 1)
+    assert exchange(core).faults == {"price_missing": 1, "price_stale": 2}
     assert exchange(core, "999").audits == 1
 
 

@@ -21,6 +21,7 @@ from ledger.segment import RECORDS, RealDisk, SegmentReader
 from market.control import Word, WorkerWord
 from market.events import EventFlag, EventKind, read_events
 from market.notices import QUERY_ORDER, QUERY_VALUE
+from market.price_encryption import PriceKeys
 from tests.ledger.recorders import Place, until
 
 BILLING, WIN, LOSS = EventKind.BILLING, EventKind.WIN, EventKind.LOSS
@@ -120,6 +121,17 @@ def test_every_answer_is_the_one_that_was_promised(place, worker):
     assert (default.malformed, default.audits, default.disputed) == (2, 1, 1)
     old = {"bid_ms": 1, "deadline_ms": 2}
     assert place.bill(2, 10, **old) == 410
+
+
+def test_price_keys_that_do_not_fit_the_profiles_are_one_line_that_shows_no_key(tmp_path):
+    secret = "ab" * 31
+    place = Place(tmp_path / "run", price_keys={"default": PriceKeys(secret, secret)})
+    _, said = place.spawn().communicate(timeout=60)
+    assert place.process.returncode == 1
+    assert said.decode() == (
+        "recorder: price_keys: exchange 'default' is no exchange that encrypts prices; "
+        "the deployment must agree\n"
+    )
 
 
 def test_a_click_leads_to_the_landing_page_and_its_token_lets_conversions_in(place, worker):
@@ -440,3 +452,56 @@ def test_the_view_is_json_that_other_rooms_can_decode(place):
     body = place.get("/ledger")[2]
     view = msgspec.json.decode(body)
     assert {"at_ms", "sequence", "is_writable", "budgets", "line_items", "creatives"} < set(view)
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "\u00e9"])
+def test_budgets_and_spend_are_told_to_nobody_without_the_token(place, token):
+    status, headers, body = place.get("/ledger", token=token)
+    assert (status, body) == (401, b"")
+    assert headers["www-authenticate"] == "Bearer"
+
+
+def test_its_metrics_count_notices_by_exchange_and_name_no_bid_and_no_money(place):
+    worker = place.worker()
+    until(lambda: worker.take_credits() is not None and worker.available.get(1))
+    when = times()
+    assert worker.bid(1, 300, **when)
+    assert place.bill(1, 200, **when) == 200
+    assert place.bill(1, 200, **when) == 200
+    path = place.path_of(BILLING, 1, **when)
+    assert place.get(path[:-2] + ("AA" if path[-2:] != "AA" else "BB"))[0] == 403
+    status, headers, body = place.get("/metrics", token="")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    text = body.decode()
+    assert 'lodestone_notices_total{exchange="default",case="duplicates_ignored"} 1' in text
+    assert 'lodestone_notices_total{exchange="",case="forged"} 1' in text
+    assert 'lodestone_ring_events{worker="0"} 0' in text
+    assert "lodestone_log_writable 1" in text
+    assert "spend" not in text
+    assert "budget" not in text
+
+
+def test_it_gives_a_sign_of_life_at_every_turn(place):
+    first = place.words[Word.RECORDER_BEAT_NS]
+    assert first > 0
+    until(lambda: place.words[Word.RECORDER_BEAT_NS] > first)
+
+
+def test_a_request_that_was_answered_twice_in_a_millisecond_locks_no_money(place):
+    worker = place.worker()
+    until(lambda: worker.take_credits() is not None and worker.available.get(1))
+    leased, when = worker.available[1], times()
+    assert worker.bid(1, 300, caps=(7,), **when)
+    assert worker.bid(1, 300, caps=(7,), **when)
+    counts = {}
+
+    def is_credited():
+        counts.update(worker.take_credits())
+        return counts.get(7)
+
+    assert until(is_credited) == 1, "one of the two counts is taken back"
+    (budget,) = place.ledger().budgets
+    assert budget.open_count == 1
+    assert worker.available[1] == leased - 300
+    assert place.ledger().unfunded_bids == 0

@@ -6,11 +6,8 @@ import msgspec
 import pytest
 
 from market.campaign import (
-    AD_FIELDS,
     CREATIVES_MAX,
     LINE_ITEMS_MAX,
-    MEDIA_TYPES,
-    TARGETABLE,
     Budget,
     Campaign,
     Creative,
@@ -26,9 +23,11 @@ from market.campaign import (
     problems_of,
     time_zone_of,
 )
+from market.creative import AD_FIELDS, MEDIA_TYPES
 from market.errors import BadInput
 from market.money import BUDGET_MICROS_MAX, PRICE_CPM_MICROS_MAX
 from market.opportunity import Format
+from market.targeting import TARGETABLE
 
 CREATIVE = Creative(
     creative_id=1,
@@ -183,6 +182,18 @@ BROKEN = [
         f"{ITEM}/targeting/exclude/keyword", "('war', ' ')", VALUES,
     ),
     (
+        of(categories_by_taxonomy={"1": ("IAB1",)}), "/categories_by_taxonomy/1", "'1'",
+        "must be a number of AdCOM's list Category Taxonomies other than 1",
+    ),
+    (
+        of(categories_by_taxonomy={"6": ()}), "/categories_by_taxonomy/6", "()",
+        "must name the ad's category in this taxonomy, and the tiers above it",
+    ),
+    (
+        of(app_bundle=" com.shop"), "/app_bundle", "' com.shop'",
+        "must be at most 200 characters without white space",
+    ),
+    (
         of_line_item(deals=(), is_deal_only=True),
         f"{ITEM}/deals", "empty", "a deal-only line item needs a deal",
     ),
@@ -265,6 +276,10 @@ KEPT = {
     "no line items": of(line_items=()),
     "as many line items as there may be": of(line_items=(LINE_ITEM,) * LINE_ITEMS_MAX),
     "the highest ceiling": of_line_item(bid_cpm_micros_max=PRICE_CPM_MICROS_MAX),
+    "a category in other taxonomies": of(
+        categories_by_taxonomy={"6": ("483", "460"), "20": ("x",)}
+    ),
+    "an advertised app": of(app_bundle="com.shop"),
     "every name that can be targeted": of_target(**dict.fromkeys(TARGETABLE, ("x",))),
     "a deal-only line item": of_line_item(is_deal_only=True),
     "the largest cap": of_line_item(frequency_caps=(FrequencyCap(10_000),) * 3),

@@ -244,7 +244,7 @@ CHEATS = {
     "writes": (WritesIntoTheOpportunities, "decide wrote into the opportunities"),
     "never bids": (NeverBids, "bid on no opportunity"),
     "no such reason": (
-        setting("reason", 63, of_bids=False), "reason is 63; must be a NoBidReason",
+        setting("reason", 255, of_bids=False), "reason is 255; must be a NoBidReason",
     ),
     "a row without a bid": (
         setting("line_item_row", 0, of_bids=False), "line_item_row is 0; must be -1, no bid",

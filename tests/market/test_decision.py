@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from market.decision import DECISION_DTYPE, NO_BID_REASON_COUNT, NoBidReason
+from market.decision import DECISION_DTYPE, NO_BID_REASON_COUNT, REASON_RANKS, NoBidReason
 from market.events import EVENT_DTYPE
 
 RECORDED_REASONS = (
@@ -22,6 +22,25 @@ def test_a_reason_keeps_the_number_that_events_hold():
         RECORDED_REASONS
     )
     assert max(NoBidReason) < NO_BID_REASON_COUNT
+
+
+def test_every_reason_has_a_turn_of_its_own_whatever_its_number():
+    ranks = [int(REASON_RANKS[reason]) for reason in NoBidReason]
+    assert sorted(ranks) == list(range(len(NoBidReason)))
+    in_turn = (
+        NoBidReason.BID, NoBidReason.UNUSABLE_IMP, NoBidReason.FORMAT_NOT_SERVED,
+        NoBidReason.CURRENCY_NOT_CONVERTIBLE, NoBidReason.SIZE_NOT_OFFERED,
+        NoBidReason.BANNER_TYPE_BLOCKED, NoBidReason.LINEARITY_NOT_ACCEPTED,
+        NoBidReason.DURATION_NOT_ACCEPTED, NoBidReason.PROTOCOL_NOT_ACCEPTED,
+        NoBidReason.MEDIA_TYPE_NOT_ACCEPTED, NoBidReason.DELIVERY_NOT_ACCEPTED,
+        NoBidReason.NATIVE_ASSET_MISSING, NoBidReason.ATTRIBUTE_BLOCKED,
+        NoBidReason.SKIP_NOT_ACCEPTED, NoBidReason.EXPANSION_NOT_ALLOWED,
+        NoBidReason.API_NOT_SUPPORTED, NoBidReason.NOT_SECURE, NoBidReason.FREQUENCY_CAP,
+        NoBidReason.BELOW_FLOOR,
+    )  # fmt: skip
+    assert [int(REASON_RANKS[reason]) for reason in in_turn] == sorted(
+        int(REASON_RANKS[reason]) for reason in in_turn
+    )
 
 
 def test_columns_of_one_name_have_one_type_in_a_decision_and_in_its_event():

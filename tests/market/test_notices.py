@@ -22,6 +22,7 @@ from market.notices import (
     Token,
     notice_path,
     open_notice,
+    query_of,
     sign,
 )
 
@@ -168,3 +169,12 @@ def test_the_macros_of_each_kind_are_those_of_openrtb():
         EventKind.CONVERSION: "",
     }
     assert set(MACROS) == set(NOTICE_KINDS)
+
+
+def test_an_encoding_s_suffix_is_in_the_price_macro_and_in_no_other():
+    assert query_of(EventKind.LOSS, "B64") == (
+        "?l=${AUCTION_LOSS}&p=${AUCTION_PRICE:B64}&m=${AUCTION_MIN_TO_WIN}"
+    )
+    assert query_of(EventKind.CLICK, "B64") == ""
+    for kind in NOTICE_KINDS:
+        assert query_of(kind) == MACROS[kind]

@@ -480,3 +480,35 @@ def test_a_native_request_beyond_reading_is_none(sent: str) -> None:
 @given(JSON_TEXT | JSON_TEXT.map(json.dumps) | ANY_CHARACTER.map(json.dumps))
 def test_no_native_request_raises(sent: str) -> None:
     native_request_of(only_imp(f'"native":{{"request":{sent}}}').native)
+
+
+@pytest.mark.parametrize("garbled", ['"yes"', '{"applies": 1}', "[1, 2]", '"1x"'])
+@pytest.mark.parametrize("field", ["coppa", "gdpr"])
+def test_a_garbled_flag_that_protects_the_user_reads_as_set(field: str, garbled: str) -> None:
+    body = f'{{"id":"1","imp":[{{"id":"1"}}],"regs":{{"{field}":{garbled}}}}}'
+    request, report = decode_request_reporting(body.encode())
+    assert getattr(request.regs, field) == 1
+    assert report[-1].pointer == f"/regs/{field}"
+    assert report[-1].rule == "a privacy signal; read as 1"
+
+
+@pytest.mark.parametrize("nothing", ["null", '""', "[]", "{}"])
+def test_a_flag_that_says_nothing_at_all_is_absent(nothing: str) -> None:
+    body = f'{{"id":"1","imp":[{{"id":"1"}}],"regs":{{"coppa":{nothing}}}}}'
+    request, _ = decode_request_reporting(body.encode())
+    assert request.regs is not None
+    assert request.regs.coppa is None
+
+
+def test_garbled_privacy_texts_and_sections_are_kept_as_unreadable() -> None:
+    request, _ = decode_request_reporting(
+        b'{"id":"1","imp":[{"id":"1"}],"user":{"consent":true},'
+        b'"regs":{"us_privacy":{"a":1},"ext":{"gpp":[1,2],"gpp_sid":[7,{"a":1}]}}}'
+    )
+    assert request.user is not None
+    assert request.user.consent == "?"
+    assert request.regs is not None
+    assert request.regs.us_privacy == "?"
+    assert request.regs.ext is not None
+    assert request.regs.ext.gpp == "?"
+    assert request.regs.ext.gpp_sid == [7, "?"]

@@ -25,6 +25,7 @@ from market.openrtb import (
 from market.openrtb_reading import (
     consent_of,
     currencies_of,
+    domain_and_parents,
     eids_of,
     finite,
     gdpr_of,
@@ -221,3 +222,18 @@ def test_the_supply_chain_comes_from_the_newer_place_first_and_else_from_the_old
     assert schain_of(request(source=Source(ext=ext))) == old
     assert schain_of(request(source=Source())) is None
     assert schain_of(request()) is None
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        ("news.example", ("news.example",)),
+        (" WWW.Sport.News.example ", ("sport.news.example", "news.example")),
+        ("a.b.co.uk", ("a.b.co.uk", "b.co.uk", "co.uk")),
+        ("localhost", ("localhost",)),
+        ("", ()),
+        ("a." * 500_000, ()),
+    ],
+)
+def test_a_domain_belongs_to_those_above_it(domain, expected):
+    assert domain_and_parents(domain) == expected

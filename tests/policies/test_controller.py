@@ -180,8 +180,11 @@ def test_a_pause_stops_bids_within_a_second_and_a_ledger_that_hangs_does_not_hol
 
     # The ledger hangs: the first change is written and waits for it, the second comes meanwhile.
     place.ledger.answers = None
+    epoch = place.words[Word.LIVE_EPOCH]
     place.want(one, two)
     until(lambda: live.is_active[0] == 1)
+    # Workers are told at once: until then none would look for what was switched on.
+    until(lambda: place.words[Word.LIVE_EPOCH] > epoch)
     place.want(one, paused(two))
     begun = time.monotonic()
     until(lambda: live.is_active[1] == 0)

@@ -13,16 +13,15 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from market.budgets import budgets_of
-from market.campaign import MEDIA_TYPES, PERIOD_MS, CapScope, GoalKind, format_bit
+from market.campaign import PERIOD_MS, CapScope, GoalKind, format_bit
 from market.chance import Purpose, code_of
-from market.decision import NoBidReason
+from market.decision import LIST_DETAIL, REASON_RANKS, NoBidReason
 from market.events import FEATURE_COUNT
 from market.features import CONTEXT_BUCKETS, CONTEXT_DIMENSIONS, ad_features
-from market.money import CURRENCY_NAMES, MICROS, PRICE_CPM_MICROS_MAX
+from market.money import CURRENCY_NAMES, MICROS
 from market.opportunity import CodeList, Dimension
-from tests.reference import chance, recommendation
-
-FIXED_PRICE = 3
+from tests.reference import chance, price, recommendation
+from tests.reference.creative_fit import not_showable
 
 
 class Multipliers(NamedTuple):
@@ -60,7 +59,8 @@ class Twin:
     """Decides one opportunity at a time and remembers what it reserved and counted."""
 
     def __init__(self, campaigns, weights, *, rates_micros, default_seat, seed, now_ms,
-                 lifts=None, conversion_values=None, multipliers=None, available=None):  # fmt: skip
+                 lifts=None, conversion_values=None, multipliers=None, available=None,
+                 landscapes=()):  # fmt: skip
         self.campaigns = campaigns
         self.weights = weights
         self.rates_micros = rates_micros
@@ -69,8 +69,9 @@ class Twin:
         self.lifts = lifts or {}
         self.conversion_values = conversion_values or {}
         self.multipliers = multipliers or {}
+        self.landscapes = landscapes
         self.budgets = {
-            campaign.campaign_id: tuple(b.budget_id for b in budgets_of(campaign, now_ms))
+            campaign.campaign_id: budgets_of(campaign, now_ms)
             for campaign in campaigns
         }
         self.available = dict(available or {})
@@ -87,12 +88,12 @@ class Twin:
                 found = self._evaluate(opportunity, campaign, line_item)
                 (offers if isinstance(found, _Offer) else stops).append(found)
         if not offers:
-            return Answer(*max(stops))
+            return Answer(*max(stops, key=turn))
         best = min(offers, key=lambda offer: (-offer.rank, offer.answer.line_item_id))
         for counter in best.counters:
             self.counters[counter] = self.counters.get(counter, 0) + 1
         for budget in best.budgets:
-            self.available[budget] -= best.answer.reserved_micros
+            self.available[budget.budget_id] -= best.answer.reserved_micros
         return best.answer
 
     def _evaluate(  # noqa: C901, PLR0911 - one check after the other
@@ -105,7 +106,9 @@ class Twin:
         if stop:
             return stop
         live = self.multipliers.get(line_item.line_item_id, Multipliers())
-        deal_index, deal = self._deal(o, campaign, line_item)
+        held = {code_of(deal) for deal in line_item.deals}
+        domains = {code_of(name) for name in domain_and_parents(campaign.advertiser_domain)}
+        deal_index, deal = price.deal_for(o, held, self._seat(line_item), domains)
         if deal is None and (o["is_private"] or line_item.is_deal_only):
             return NoBidReason.DEAL_REQUIRED, 0
         flight = campaign.flight
@@ -115,9 +118,11 @@ class Twin:
             return NoBidReason.OUTSIDE_FLIGHT, 0
         if not live.is_active:
             return NoBidReason.NOT_ACTIVE, 0
+        stop = price.unmet_condition(o, line_item.targeting)
+        if stop:
+            return stop, 0
         currency = self._currency(o, campaign)
-        floor, floor_currency = self._floor(o, deal)
-        if currency is None or floor_currency is None:
+        if currency is None:
             return NoBidReason.CURRENCY_NOT_CONVERTIBLE, 0
         chosen = self._choose(o, campaign, line_item)
         if isinstance(chosen, NoBidReason):
@@ -125,28 +130,33 @@ class Twin:
         creative, pctr, pcvr = chosen
         value = pctr * pcvr * self._conversion_micros(campaign)
         bid = value * (1 + live.ratio_mu) / (live.pacing_lambda + live.ratio_mu)
-        auction_type = (deal and deal["auction_type"]) or o["auction_type"]
-        if auction_type == 1:
-            bid *= live.shading_factor
-        in_account = min(math.floor(1000 * bid), line_item.bid_cpm_micros_max)
-        rate = self._rate_micros(campaign.currency, currency)
-        price = min(math.floor(Fraction(in_account * MICROS, rate)), PRICE_CPM_MICROS_MAX)
+        floor, number = price.floor_of(o, deal, creative)
+        floor_currency = CURRENCY_NAMES.get(number)
+        if floor_currency not in self.rates_micros:
+            return NoBidReason.CURRENCY_NOT_CONVERTIBLE, 0
         floor = math.ceil(Fraction(floor * self._rate_micros(currency, floor_currency), MICROS))
-        if deal is not None and auction_type == FIXED_PRICE and price >= floor:
-            price = floor
-        charged_cpm = math.ceil(Fraction(price * rate, MICROS))
+        rate = self._rate_micros(campaign.currency, currency)
+        bid_price = price.price_of(
+            o, deal, creative, bid, line_item, live.shading_factor, self.landscapes,
+            (rate, self._rate_micros(currency, "USD")), floor,
+        )  # fmt: skip
+        charged_cpm = math.ceil(Fraction(bid_price * rate, MICROS))
         reserved = math.ceil(Fraction(charged_cpm * o["quantity_micros"], 1000 * MICROS))
         budgets = self.budgets[campaign.campaign_id]
-        if any(self.available.get(budget, 0) < reserved for budget in budgets):
+        if any(
+            self.available.get(budget.budget_id, 0) < reserved
+            or not budget.start_at_ms <= o["arrival_ms"] < budget.end_at_ms
+            for budget in budgets
+        ):
             return NoBidReason.BUDGET_EXHAUSTED, 0
-        if price <= 0 or price < floor:
+        if bid_price <= 0 or bid_price < floor:
             return NoBidReason.BELOW_FLOOR, 0
         numbers = {name: number for number, name in CURRENCY_NAMES.items()}
         return _Offer(
-            rank=math.ceil(Fraction(price * self._rate_micros("USD", currency), MICROS)),
+            rank=math.ceil(Fraction(bid_price * self._rate_micros("USD", currency), MICROS)),
             answer=Answer(
-                NoBidReason.BID, 0, line_item.line_item_id, creative.creative_id, price, reserved,
-                floor, numbers[currency], numbers[campaign.currency], deal_index,
+                NoBidReason.BID, 0, line_item.line_item_id, creative.creative_id, bid_price,
+                reserved, floor, numbers[currency], numbers[campaign.currency], deal_index,
                 creative.width << 16 | creative.height, format_bit(creative.format),
             ),
             counters=frozenset(
@@ -162,46 +172,23 @@ class Twin:
         """The exchange's allow and block lists, in the order of the reasons."""
         seat = {self._seat(line_item)}
         categories = {code_of(name) for name in ancestors(campaign.category)}
+        for taxonomy, names in campaign.categories_by_taxonomy.items():
+            categories |= {code_of(f"{taxonomy}:{name}") for name in ("", *names)}
+        apps = {code_of(campaign.app_bundle)} if campaign.app_bundle else set()
         domains = {code_of(name) for name in domain_and_parents(campaign.advertiser_domain)}
         for listed, mine, is_allow, reason in (
             (CodeList.SEAT_ALLOWED, seat, True, NoBidReason.SEAT_NOT_ALLOWED),
             (CodeList.SEAT_BLOCKED, seat, False, NoBidReason.SEAT_BLOCKED),
             (CodeList.CATEGORY_ALLOWED, categories, True, NoBidReason.CATEGORY_NOT_ALLOWED),
+            (CodeList.TAXONOMY, categories, True, NoBidReason.CATEGORY_TAXONOMY),
             (CodeList.CATEGORY_BLOCKED, categories, False, NoBidReason.CATEGORY_BLOCKED),
             (CodeList.ADVERTISER_BLOCKED, domains, False, NoBidReason.ADVERTISER_BLOCKED),
+            (CodeList.APP_BLOCKED, apps, False, NoBidReason.APP_BLOCKED),
         ):
             values = set(o["lists"][listed])
             if values and bool(values & mine) != is_allow:
                 return reason, 0
         return None
-
-    def _deal(self, o, campaign, line_item):
-        """The held deal with the lowest floor in USD; one that cannot be compared comes last."""
-        held = {code_of(deal) for deal in line_item.deals}
-        domains = {code_of(name) for name in domain_and_parents(campaign.advertiser_domain)}
-        fitting = []
-        for index, deal in enumerate(o["deals"]):
-            if deal["code"] not in held:
-                continue
-            if deal["seats"] and self._seat(line_item) not in deal["seats"]:
-                continue
-            if deal["domains"] and not domains & set(deal["domains"]):
-                continue
-            floor, currency = self._floor(o, deal)
-            usd = math.inf
-            if currency is not None:
-                usd = math.ceil(Fraction(floor * self._rate_micros("USD", currency), MICROS))
-            fitting.append((usd, index, deal))
-        if not fitting:
-            return -1, None
-        _, index, deal = min(fitting, key=lambda each: each[:2])
-        return index, deal
-
-    def _floor(self, o, deal):
-        """A deal's own floor in its own currency, else the imp's; None for an unknown currency."""
-        source = deal if deal is not None and deal["floor_cpm_micros"] >= 0 else o
-        name = CURRENCY_NAMES.get(source["floor_currency"])
-        return source["floor_cpm_micros"], name if name in self.rates_micros else None
 
     def _currency(self, o, campaign):
         """The account's currency if the request takes it, else the first that has a rate."""
@@ -264,7 +251,7 @@ class Twin:
             if pctr * pcvr * lift > best_worth:
                 best_worth = pctr * pcvr * lift
                 best = creative, min(pctr * (shape / rate), 1.0), pcvr
-        return best if best is not None else max(stops)
+        return best if best is not None else max(stops, key=lambda stop: REASON_RANKS[stop])
 
     def _drawn_lift(self, o, creative, shape, rate):
         """Wilson and Hilferty 1931: the cube root of a gamma variable is nearly normal."""
@@ -298,51 +285,29 @@ def not_targeted(o, targeting):
         if value in map(code_of, excluded):
             return NoBidReason.TARGETING_DIMENSION, int(dimension)
     for listed, reason in (
+        (CodeList.SITE, NoBidReason.TARGETING_DIMENSION),
         (CodeList.SEGMENT, NoBidReason.TARGETING_SEGMENT),
+        (CodeList.EID_SOURCE, NoBidReason.TARGETING_SEGMENT),
         (CodeList.CATEGORY, NoBidReason.TARGETING_CATEGORY),
         (CodeList.KEYWORD, NoBidReason.TARGETING_KEYWORD),
+        (CodeList.USER_KEYWORD, NoBidReason.TARGETING_KEYWORD),
     ):
+        has_own_reason = listed in (CodeList.SEGMENT, CodeList.CATEGORY, CodeList.KEYWORD)
+        detail = 0 if has_own_reason else LIST_DETAIL + listed
         values = set(o["lists"][listed])
         included = targeting.include.get(listed.name.lower())
         excluded = targeting.exclude.get(listed.name.lower(), ())
         if included is not None and not values & set(map(code_of, included)):
-            return reason, 0
+            return reason, detail
         if values & set(map(code_of, excluded)):
-            return reason, 0
+            return reason, detail
     return None
 
 
-def not_showable(o, creative):
-    """The first reason why this creative cannot be shown, None if it can."""
-    bit = format_bit(creative.format)
-    size = creative.width << 16 | creative.height
-    longest = o["duration_ms_max"] or math.inf
-    media_type = 1 << MEDIA_TYPES.index(creative.media_type)
-    protocols, media_types = o["protocols"], o["media_types"]
-    for is_broken, reason in (
-        (not bit & o["formats"], NoBidReason.FORMAT_NOT_SERVED),
-        (
-            creative.format == "banner" and o["sizes"] and size not in o["sizes"],
-            NoBidReason.SIZE_NOT_OFFERED,
-        ),
-        (
-            creative.duration_ms and not o["duration_ms_min"] <= creative.duration_ms <= longest,
-            NoBidReason.DURATION_NOT_ACCEPTED,
-        ),
-        (
-            protocols and creative.protocol and not protocols >> creative.protocol & 1,
-            NoBidReason.PROTOCOL_NOT_ACCEPTED,
-        ),
-        (media_types and not media_types & media_type, NoBidReason.MEDIA_TYPE_NOT_ACCEPTED),
-        (
-            any(o["attributes_blocked"] >> a & 1 for a in creative.attributes),
-            NoBidReason.ATTRIBUTE_BLOCKED,
-        ),
-        (o["is_secure"] and not creative.is_secure, NoBidReason.NOT_SECURE),
-    ):
-        if is_broken:
-            return reason
-    return None
+def turn(stop):
+    """When the check that said no had its turn: the furthest counts, then the highest detail."""
+    reason, detail = stop
+    return int(REASON_RANKS[reason]), detail
 
 
 def ancestors(category):
@@ -366,15 +331,24 @@ def plain(opportunities, n):
     def piece(first, count):
         return codes[first : first + count]
 
+    def triples(first, count):
+        return [tuple(piece(first + 3 * k, 3)) for k in range(count)]
+
     o["lists"] = {
         listed: piece(o["list_first"][listed], o["list_count"][listed]) for listed in CodeList
     }
     o["sizes"] = o["sizes"][: o["size_count"]]
     o["currencies"] = [*o["currencies"], 0][: [*o["currencies"], 0].index(0)]
+    o["duration_floors"] = [
+        triples(*place)
+        for place in zip(o["duration_floor_first"], o["duration_floor_count"], strict=True)
+    ]
     o["deals"] = []
     for row in opportunities.deals[o["deal_first"] : o["deal_first"] + o["deal_count"]]:
         deal = {name: row[name].tolist() for name in row.dtype.names}
         deal["seats"] = piece(deal["seat_first"], deal["seat_count"])
         deal["domains"] = piece(deal["domain_first"], deal["domain_count"])
+        place = deal["duration_floor_first"], deal["duration_floor_count"]
+        deal["duration_floors"] = triples(*place)
         o["deals"].append(deal)
     return o

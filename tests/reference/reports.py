@@ -53,7 +53,7 @@ def campaign_totals(events: npt.NDArray[np.void]) -> PerCampaign:
         EventKind.CONVERSION: "conversions",
     }
     for event in _counted(events):
-        if event["kind"] == EventKind.NO_BID:
+        if event["kind"] == EventKind.NO_BID or event["flags"] & EventFlag.DISPUTED:
             continue
         row = rows.setdefault(
             _campaign(event),
@@ -90,7 +90,7 @@ def win_prices(events: npt.NDArray[np.void]) -> dict[str, list[int]]:
     """Every clearing price per currency of bids, sorted."""
     prices: dict[str, list[int]] = defaultdict(list)
     for event in _counted(events):
-        if event["kind"] == EventKind.WIN:
+        if event["kind"] == EventKind.WIN and not event["flags"] & EventFlag.DISPUTED:
             prices[CURRENCY_NAMES[event["bid_currency"]]].append(event["price_cpm_micros"])
     return {currency: sorted(values) for currency, values in prices.items()}
 

@@ -18,7 +18,7 @@ from market.deployment import Deployment
 from market.kernels import hash_pair
 
 DEADLINE_S = 30.0
-BILLED_QUERY = "p=${AUCTION_PRICE}&b=${AUCTION_BID_ID}"
+BILLED_QUERY = "p=${AUCTION_PRICE}&b=${AUCTION_BID_ID}&q=${AUCTION_MULTIPLIER}&t=${AUCTION_IMP_TS}"
 SHOWN_QUERY = "p=$%7BAUCTION_PRICE%7D&amp;c=%24%7BAUCTION_CURRENCY%7D"
 LOSS_QUERY = "l=${AUCTION_LOSS}&m=${AUCTION_MIN_TO_WIN}&x=${AUCTION_MBR}"
 
@@ -113,6 +113,7 @@ class HttpBidder:
         width, height = map(int, ad.features["size"].split("x"))
         response = {
             "id": request["id"],
+            "bidid": bid_id,
             "cur": "USD",
             "seatbid": [
                 {

@@ -5,9 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from ledger.notice_price import Prices
 from market.errors import BadInput
 from market.events import EventKind
-from simulator.bid_answer import click_token, filled, price_text, read_answer
+from market.exchange import ExchangeProfile
+from market.price_encryption import PriceEncoding, PriceKeys
+from simulator.bid_answer import PriceWriter, click_token, filled, price_text, read_answer
 from simulator.exchange import LossReason
 
 BID = {
@@ -102,7 +105,32 @@ def test_macros_are_filled_quoted_and_emptied_without_a_value():
     found = filled(
         url, {"AUCTION_PRICE": "1.5", "AUCTION_CURRENCY": "USD", "AUCTION_SEAT_ID": "a b"}
     )
-    assert found == "http://x/?p=1.5&c=USD&s=a%20b&q="
+    assert found == "http://x/?p=1.5&c=USD&s=YSBi&q="
+
+
+def test_a_price_is_filled_in_the_agreed_encoding_and_in_no_other():
+    values = {"AUCTION_PRICE": "secret", "AUCTION_LOSS": "0"}
+    assert filled("${AUCTION_PRICE:OXCRYPT}", values, "OXCRYPT") == "secret"
+    assert filled("%24%7BAUCTION_PRICE%3AOXCRYPT%7D", values, "OXCRYPT") == "secret"
+    assert filled("${AUCTION_PRICE:OTHER}", values, "OXCRYPT") == "${AUCTION_PRICE:OTHER}"
+    assert filled("${AUCTION_LOSS:OXCRYPT}", values, "OXCRYPT") == "${AUCTION_LOSS:OXCRYPT}"
+
+
+@pytest.mark.parametrize("encoding", PriceEncoding)
+def test_a_written_price_is_read_to_the_price_that_was_told(encoding):
+    profile = ExchangeProfile(name="one", exchange_id=7, price_encoding=encoding)
+    keys = {"one": PriceKeys("0a" * 32, "0b" * 32)} if encoding is PriceEncoding.GOOGLE else {}
+    writer, reader = PriceWriter(profile, keys), Prices((profile,), keys)
+    for price in (0, 999, 1_000, 1_234_567, 9_999_999_999):
+        told = writer.told(price)
+        assert price - 1_000 < told <= price
+        assert reader.read(7, writer.text(told, 5_000, price), 5_000, 5_000) == told
+
+
+def test_an_exchange_that_encrypts_needs_keys():
+    profile = ExchangeProfile(name="one", exchange_id=7, price_encoding=PriceEncoding.GOOGLE)
+    with pytest.raises(BadInput, match="price_keys: exchange 'one'"):
+        PriceWriter(profile, {})
 
 
 def test_prices_are_written_exactly():

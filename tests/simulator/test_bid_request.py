@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import numpy as np
 import pytest
 
-from market.campaign import MEDIA_TYPES
 from market.chance import code_of, opportunity_key, user_key
+from market.creative import MEDIA_TYPES
 from market.money import CURRENCY_NUMBERS, price_from_wire
 from market.openrtb import BidRequest
 from market.opportunity import OPPORTUNITY_DTYPE, CodeList, Dimension
@@ -52,9 +53,13 @@ def record_of(request, profile, arrival_ms):
         Dimension.GENDER: user.get("gender"),
         Dimension.AGE_BAND: age,
         Dimension.CARRIER: device.get("carrier"),
+        Dimension.BROWSER: browser_of(device["ua"]),
+        Dimension.INTERSTITIAL: "0",
+        Dimension.REWARDED: "0",
     }
     for dimension, text in said.items():
         record["dimensions"][dimension] = code_of(text) if text else 0
+    record["os_version"] = os_version_of(device)
     record["auction_type"] = request["at"]
     record["is_secure"] = imp["secure"]
     record["floor_cpm_micros"] = price_from_wire(imp["bidfloor"])
@@ -65,10 +70,12 @@ def record_of(request, profile, arrival_ms):
     for place, size in enumerate(shown.get("format", ())):
         record["sizes"][place] = size["w"] << 16 | size["h"]
         record["size_count"] = place + 1
-    record["media_types"] = sum(1 << MEDIA_TYPES.index(mime) for mime in shown.get("mimes", ()))
+    record["media_types"][int("video" in imp)] = sum(
+        1 << MEDIA_TYPES.index(mime) for mime in shown.get("mimes", ())
+    )
     record["formats"] = 1 if "banner" in imp else 2
-    record["duration_ms_min"] = shown.get("minduration", 0) * 1000
-    record["duration_ms_max"] = shown.get("maxduration", 0) * 1000
+    record["duration_ms_min"][0] = shown.get("minduration", 0) * 1000
+    record["duration_ms_max"][0] = shown.get("maxduration", 0) * 1000
     record["quantity_micros"] = 1_000_000
     record["billing_window_ms"] = profile.billing_window_ms[
         "banner" if "banner" in imp else "video"
@@ -76,10 +83,33 @@ def record_of(request, profile, arrival_ms):
     return record
 
 
+def browser_of(user_agent):
+    return "Google Chrome" if "Chrome" in user_agent else "Safari" * ("Safari" in user_agent)
+
+
+def os_version_of(device):
+    """What ``iPhone OS 17_5`` and the like say of the system that the request names."""
+    written = {"Android": "Android ", "iOS": " OS ", "Windows": "Windows NT ", "macOS": "Mac OS X "}
+    before = written.get(device["os"])
+    if before is None or before not in device["ua"]:
+        return 0
+    text = re.match(r"[0-9._]+", device["ua"].split(before, 1)[1])[0]
+    parts = [int(part) for part in re.findall(r"[0-9]+", text)]
+    return sum(part << (32 - 16 * place) for place, part in enumerate(parts[:3]))
+
+
 def lists_of(request):
     channel = request.get("site") or request["app"]
     segments = [s["id"] for data in request["user"]["data"] for s in data["segment"]]
-    return [code_of(text) for text in segments], [code_of(text) for text in channel.get("cat", ())]
+    sites = [channel["bundle"]] if "bundle" in channel else parents_of(channel["domain"])
+    return tuple(
+        [code_of(text) for text in texts] for texts in (segments, channel.get("cat", ()), sites)
+    )
+
+
+def parents_of(domain):
+    labels = domain.split(".")
+    return [".".join(labels[place:]) for place in range(len(labels) - 1)]
 
 
 @pytest.mark.parametrize("name", ["parity", "demo"])
@@ -101,7 +131,7 @@ def test_a_request_says_field_for_field_what_its_opportunity_says(name):
             first, count = record["list_first"], record["list_count"]
             found = [
                 block.codes[first[kind] : first[kind] + count[kind]].tolist()
-                for kind in (CodeList.SEGMENT, CodeList.CATEGORY)
+                for kind in (CodeList.SEGMENT, CodeList.CATEGORY, CodeList.SITE)
             ]
             assert found == list(lists_of(request))
             compared += 1

@@ -152,16 +152,19 @@ def test_the_report_adds_up(lockstep):
 
 
 def test_macros_reach_the_bidder_filled(lockstep):
-    _, bidder, _, _ = lockstep
+    report, bidder, _, _ = lockstep
     for kind, token, query in bidder.notices:
         if kind == "billing":
-            assert query == {"p": "3.000000", "b": token}
+            shown_ms = int(query["t"])
+            assert report.clock_ms - 2 * 86_400_000 < shown_ms <= report.clock_ms
+            assert query == {"p": "3.000000", "b": token, "t": str(shown_ms)}
         if kind == "impression":
             assert query == {"p": "3.000000", "c": "USD"}
         if kind == "loss":
             assert query["l"] == "102"
             assert float(query["m"]) > 3.0
-            assert "x" not in query
+            # Market bid ratio: the price that won by the bid.
+            assert float(query["x"]) > 1.0
 
 
 def test_lockstep_uses_one_connection_for_requests_and_one_for_notices(lockstep):

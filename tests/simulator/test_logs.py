@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from market.campaign import AD_FIELDS
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 from market.events import FEATURE_COUNT
 from market.features import AD_BUCKETS, AD_ROWS, CONTEXT_ROWS, ad_feature_rows

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from market.campaign import AD_FIELDS, Budget, Campaign, Creative, Goal, GoalKind, LineItem
+from market.campaign import Budget, Campaign, Creative, Goal, GoalKind, LineItem
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 from market.features import ad_feature_rows, ad_features
 from simulator.registration import read_registered, register

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from market.campaign import AD_FIELDS
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 from simulator.exchange import profile_of
 from simulator.kernels import response_probabilities

@@ -157,7 +157,8 @@ def test_list_slices_share_the_pool_without_overlap(supply):
     assert int(count.sum()) == block.codes.shape[0]
     assert (count[:, CodeList.SEGMENT] == 3).all()
     assert count.shape[1] == CODE_LIST_COUNT
-    assert not count[:, CodeList.CATEGORY + 1 :].any()
+    filled = {CodeList.SEGMENT, CodeList.CATEGORY, CodeList.SITE}
+    assert set(np.flatnonzero(count.any(axis=0)).tolist()) == filled
 
 
 def test_another_seed_is_another_day_of_the_same_market(supply):

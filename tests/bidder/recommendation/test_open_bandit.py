@@ -7,7 +7,7 @@ import pytest
 from bidder.recommendation.off_policy import off_policy_value
 from bidder.recommendation.open_bandit import model_policy, read_bandit_log, response_log_of
 from bidder.recommendation.response_log import check_log
-from market.campaign import AD_FIELDS
+from market.creative import AD_FIELDS
 from market.errors import BadInput
 from market.features import AD_BUCKETS, CONTEXT_BUCKETS
 

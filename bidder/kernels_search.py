@@ -1,0 +1,271 @@
+"""Finding the best bid as machine code: bounds first, then exactly, so the answer is the argmax.
+
+Groups of 512 expressions are visited in the order of what they could be worth now; the search ends
+at the first group that cannot beat the best bid found. In a group the expressions that match are
+few, and bounds per expression and per line item leave a handful to ``evaluate``, which decides.
+"""
+
+# To the compiler an int is an np.int64 and both are one type; to numpy's stubs they are strangers,
+# so a cast or a return would be an error on every line. The rules that compare them are off inside;
+# callers are still held to the signatures.
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportReturnType=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from bidder.kernels_bid import currency_index, evaluate
+from bidder.kernels_bound import context_excess, item_bound, near_bound
+from bidder.kernels_match import match_group
+from market.decision import REASON_RANKS, NoBidReason
+from market.kernel import bare_kernel as kernel
+from market.kernels import scale_up
+from market.snapshot import GROUP_SIZE, GROUP_WORDS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from bidder.work import Work
+    from market.control import LiveArrays
+    from market.snapshot import SnapshotArrays
+    from market.state import BidState
+
+
+Record: TypeAlias = Any
+"""One record of a structured array (``np.void``): numpy's stubs take its fields for arrays."""
+
+_U0 = np.uint64(0)
+_U1 = np.uint64(1)
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+_FIRST_PRICE = 1
+_MARGIN = 1e-4
+"""Logs are kept as float32 in places: what is within this of the best is looked at exactly."""
+_MARGIN_PER_UNIT = 1e-6
+_RANKS = REASON_RANKS
+_FURTHEST = int(NoBidReason.BELOW_FLOOR)
+"""The last check of ``evaluate``."""
+_RANK_NOT_ACTIVE = int(REASON_RANKS[NoBidReason.NOT_ACTIVE])
+
+
+def _places() -> npt.NDArray[np.int64]:
+    places = np.zeros(64, np.int64)
+    for n in range(64):
+        places[((int(_DE_BRUIJN) << n) & (2**64 - 1)) >> 58] = n
+    return places
+
+
+_PLACES = _places()
+
+
+@kernel
+def trailing_zeros(low: np.uint64) -> int:
+    """Returns the index of the one set bit of ``low``.
+
+    Source: Leiserson, Prokop and Randall, "Using de Bruijn sequences to index a 1 in a computer
+    word", 1998.
+    """
+    return _PLACES[(low * _DE_BRUIJN) >> np.uint64(58)]
+
+
+@kernel
+def rank_of(arrays: SnapshotArrays, offer: Record) -> int:
+    """Returns what is maximised: the bid in micros of USD per thousand, rounded up."""
+    currency = currency_index(arrays.currencies, offer["bid_currency"])
+    return scale_up(offer["bid_cpm_micros"], arrays.rates_micros[0, currency])
+
+
+@kernel
+def least_rank(opportunity: Record, deals: npt.NDArray[np.void], arrays: SnapshotArrays) -> int:
+    """Returns a rank that no bid on this opportunity is below: its lowest floor, at least 1.
+
+    1 where floors depend on the duration of what is shown.
+    """
+    if (
+        opportunity["second_cpm_micros"][0] > 0
+        or opportunity["second_cpm_micros"][1] > 0
+        or opportunity["duration_floor_count"][0] > 0
+        or opportunity["duration_floor_count"][1] > 0
+    ):
+        return np.int64(1)
+    least = _floor_rank(
+        opportunity, arrays, opportunity["floor_cpm_micros"], opportunity["floor_currency"]
+    )
+    first = opportunity["deal_first"]
+    for k in range(first, first + opportunity["deal_count"]):
+        deal: Record = deals[k]
+        if deal["second_cpm_micros"] > 0 or deal["duration_floor_count"] > 0:
+            return np.int64(1)
+        if deal["floor_cpm_micros"] >= 0:
+            least = min(
+                least,
+                _floor_rank(opportunity, arrays, deal["floor_cpm_micros"], deal["floor_currency"]),
+            )
+    return max(least, np.int64(1))
+
+
+@kernel
+def has_guarantee(opportunity: Record, deals: npt.NDArray[np.void]) -> bool:
+    """Returns whether a deal is guaranteed: on it a bid may be above what it is worth."""
+    first = opportunity["deal_first"]
+    is_found = False
+    for k in range(first, first + opportunity["deal_count"]):
+        is_found = is_found or deals[k]["is_guaranteed"] != 0
+    return is_found
+
+
+@kernel
+def _floor_rank(
+    opportunity: Record, arrays: SnapshotArrays, floor_cpm_micros: int, floor_currency: int
+) -> int:
+    """Returns the lowest rank of a price at the floor, over the currencies a bid may be in."""
+    floor_index = currency_index(arrays.currencies, floor_currency)
+    least = np.int64(2**62)
+    for k in range(opportunity["currencies"].shape[0]):
+        if opportunity["currencies"][k] == 0:
+            break
+        bid = currency_index(arrays.currencies, opportunity["currencies"][k])
+        if bid >= 0 and floor_index >= 0:
+            price = scale_up(floor_cpm_micros, arrays.rates_micros[bid, floor_index])
+            least = min(least, np.int64(scale_up(price, arrays.rates_micros[0, bid])))
+    return least
+
+
+@kernel
+def _threshold(rank: int, context: npt.NDArray[np.float64]) -> float:
+    """Returns the log that a bound must exceed to allow a rank of at least ``rank``.
+
+    A rank is less than one micro above the bid that the bound is of: it is rounded up.
+    """
+    if rank <= 1:
+        return -np.inf
+    size = abs(context[0]) + context[1] + abs(context[2]) + context[3]
+    return np.log(np.float64(rank) - 1.0) - _MARGIN - _MARGIN_PER_UNIT * size
+
+
+@kernel
+def search(  # noqa: C901 - three loops, one inside the other
+    opportunity: Record,
+    codes: npt.NDArray[np.uint64],
+    deals: npt.NDArray[np.void],
+    arrays: SnapshotArrays,
+    live: LiveArrays,
+    state: BidState,
+    work: Work,
+    worker: int,
+    seed: int,
+) -> None:
+    """Leaves the best offer in work.best[0]; its line_item_row stays -1 if nobody bids.
+
+    ``look_up`` and ``take_context`` come first. The best has the highest ``rank_of``, among equals
+    the lowest line_item_id.
+    """
+    bounds, found = work.bounds, work.found
+    # A line item's own shading holds at first price without a deal and without a price landscape.
+    is_shaded = (
+        opportunity["auction_type"] == _FIRST_PRICE
+        and opportunity["deal_count"] == 0
+        and arrays.landscape.shape[0] == 0
+    )
+    kind = 0 if is_shaded else 1
+    best = work.best[0]
+    best["line_item_row"] = -1
+    best["line_item_id"] = 0
+    # The rank to beat, or to meet with a lower id (nobody's is below 0).
+    best_rank = np.int64(least_rank(opportunity, deals, arrays)) - 1
+    log_rank = _threshold(best_rank + 1, work.context)
+    # What a bound may be above its typical value; with a guarantee no bound holds but the ceiling.
+    excess = np.inf if has_guarantee(opportunity, deals) else context_excess(work)
+    for n in range(bounds.group_ceilings.shape[0]):
+        group = bounds.group_order[kind, n]
+        if not bounds.group_values[kind, group] + excess > log_rank:
+            break
+        if bounds.group_ceilings[group] < best_rank:
+            continue
+        reason, _ = match_group(opportunity, arrays, found, group)
+        if reason != 0:
+            continue
+        for w in range(GROUP_WORDS):
+            word = found.words[w]
+            while word != _U0:
+                low = word & (~word + _U1)
+                word ^= low
+                x = group * GROUP_SIZE + w * 64 + trailing_zeros(low)
+                expression = bounds.expressions[x]
+                if (
+                    not np.float64(expression["value"][kind]) + excess > log_rank
+                    or expression["ceiling"] < best_rank
+                ):
+                    continue
+                for i in range(arrays.expression_first[x], arrays.expression_first[x + 1]):
+                    item = bounds.items[i]
+                    if item["ceiling"] < best_rank or (
+                        item["ceiling"] == best_rank and item["line_item_id"] > best["line_item_id"]
+                    ):
+                        continue
+                    if excess < np.inf and not (
+                        item_bound(item, kind, work.context) > log_rank
+                        and near_bound(item, kind, work) > log_rank
+                    ):
+                        continue
+                    stop = evaluate(
+                        opportunity, codes, deals, arrays, live, state, item["row"], worker, seed,
+                        work.vector, work.bias, work.chosen, work.offer[0],
+                    )  # fmt: skip
+                    if stop != 0:
+                        continue
+                    rank = rank_of(arrays, work.offer[0])
+                    if rank > best_rank or (
+                        rank == best_rank and work.offer[0]["line_item_id"] < best["line_item_id"]
+                    ):
+                        best_rank = np.int64(rank)
+                        work.best[0] = work.offer[0]
+                        log_rank = _threshold(best_rank, work.context)
+
+
+@kernel
+def find_reason(
+    opportunity: Record,
+    codes: npt.NDArray[np.uint64],
+    deals: npt.NDArray[np.void],
+    arrays: SnapshotArrays,
+    live: LiveArrays,
+    state: BidState,
+    work: Work,
+    worker: int,
+    seed: int,
+) -> tuple[int, int]:
+    """Returns (reason, detail) of an opportunity on which nobody bids: the furthest check reached.
+
+    Looks at every line item until nothing further can be found; ``look_up`` comes first.
+    """
+    found = work.found
+    furthest, detail = 0, 0
+    for group in range(arrays.index_defaults.shape[0]):
+        reason, dimension = match_group(opportunity, arrays, found, group)
+        if _RANKS[reason] > _RANKS[furthest] or (reason == furthest and dimension > detail):
+            furthest, detail = np.int64(reason), np.int64(dimension)
+        if reason != 0:
+            continue
+        for w in range(GROUP_WORDS):
+            word = found.words[w]
+            while word != _U0:
+                low = word & (~word + _U1)
+                word ^= low
+                x = group * GROUP_SIZE + w * 64 + trailing_zeros(low)
+                for i in range(arrays.expression_first[x], arrays.expression_first[x + 1]):
+                    row = arrays.expression_rows[i]
+                    # One that is switched off comes no further than that.
+                    if _RANKS[furthest] >= _RANK_NOT_ACTIVE and not live.is_active[row]:
+                        continue
+                    stop = evaluate(
+                        opportunity, codes, deals, arrays, live, state, row, worker, seed,
+                        work.vector, work.bias, work.chosen, work.offer[0],
+                    )  # fmt: skip
+                    if _RANKS[stop] > _RANKS[furthest]:
+                        furthest, detail = np.int64(stop), np.int64(0)
+                    if furthest == _FURTHEST:
+                        return furthest, detail
+    return furthest, detail
