@@ -2,8 +2,9 @@
 
     python -m bench.decide_server FOLDER CORE
 
-An ``asyncio.Protocol`` that answers every request with the same bytes; to a request for
-``/decide`` it first decides the next opportunity. Reads the world that ``bench.decide`` wrote.
+An ``asyncio.Protocol`` that makes the next opportunity and answers every request with the same
+bytes; to a request for ``/decide`` it also decides the opportunity. Reads the world that
+``bench.decide`` wrote.
 """
 
 from __future__ import annotations
@@ -27,23 +28,26 @@ _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 class _Deciding:
-    """Decides one opportunity after the other, around and around."""
+    """Makes and decides one opportunity after the other, around and around."""
 
     def __init__(self, folder: Path) -> None:
         world = read_world(folder)
         self._decider = decider_of(world)
-        self._opportunities = world.singles
+        self._source = world.one_by_one
         self._decision = np.zeros(1, DECISION_DTYPE)
         self._event = np.zeros(1, EVENT_DTYPE)
         self._next = 0
         # Bounds are refreshed for the contexts that were met, as in a worker after its first tick.
-        for _ in range(len(self._opportunities)):
-            self.decide()
+        for _ in range(self._source.count):
+            self.answer(is_deciding=True)
         self._decider.refresh()
 
-    def decide(self) -> None:
-        self._next = (self._next + 1) % len(self._opportunities)
-        self._decider.decide_one(self._opportunities[self._next], self._decision, self._event)
+    def answer(self, *, is_deciding: bool) -> None:
+        """Makes the next opportunity, and decides it if asked to."""
+        self._next = (self._next + 1) % self._source.count
+        one = self._source.make(self._next)
+        if is_deciding:
+            self._decider.decide_one(one, self._decision, self._event)
 
 
 class _Server(asyncio.Protocol):
@@ -62,8 +66,7 @@ class _Server(asyncio.Protocol):
         self._path = url
 
     def on_message_complete(self) -> None:
-        if self._path == b"/decide":
-            self._deciding.decide()
+        self._deciding.answer(is_deciding=self._path == b"/decide")
         self._transport.write(_ANSWER)
 
 

@@ -375,18 +375,25 @@ def _opportunities(
     return block._replace(codes=np.array(pool, np.uint64))
 
 
-def one_by_one(block: Opportunities) -> list[Opportunities]:
-    """Returns every opportunity as the bidder's edge would make it: with a pool of its own."""
-    singles: list[Opportunities] = []
-    for n in range(block.records.shape[0]):
-        record = block.records[n : n + 1].copy()
-        first = int(record["list_first"][0][record["list_count"][0] > 0].min())
-        count = int(record["list_count"][0].sum())
-        record["list_first"] -= first
-        singles.append(
-            Opportunities(record, block.codes[first : first + count].copy(), block.deals)
-        )
-    return singles
+class OneByOne:
+    """Opportunities one after the other in the same arrays, as the bidder's edge makes them."""
+
+    def __init__(self, block: Opportunities) -> None:
+        """Takes the block to go through."""
+        self._block = block
+        counts = block.records["list_count"].sum(axis=1)
+        firsts = np.where(block.records["list_count"] > 0, block.records["list_first"], 2**31 - 1)
+        self._slices = list(zip(firsts.min(axis=1).tolist(), counts.tolist(), strict=True))
+        self.count = len(self._slices)
+        self.one = no_opportunities(1, int(counts.max()), 1)
+
+    def make(self, n: int) -> Opportunities:
+        """Returns opportunity ``n``, until the next call."""
+        first, count = self._slices[n]
+        self.one.records[0] = self._block.records[n]
+        self.one.records["list_first"] -= first
+        self.one.codes[:count] = self._block.codes[first : first + count]
+        return self.one
 
 
 class Loaded(NamedTuple):
@@ -395,7 +402,7 @@ class Loaded(NamedTuple):
     snapshot: Snapshot
     live: LiveArrays
     opportunities: Opportunities
-    singles: list[Opportunities]
+    one_by_one: OneByOne
     capped: tuple[npt.NDArray[np.int64], ...]
 
 
@@ -419,7 +426,7 @@ def read_world(folder: Path) -> Loaded:
         ends = np.cumsum(file["capped_count"])[:-1]
         capped = tuple(np.split(file["capped"], ends))
     snapshot = read_snapshot(folder / "snapshot.bin")
-    return Loaded(snapshot, live, opportunities, one_by_one(opportunities), capped)
+    return Loaded(snapshot, live, opportunities, OneByOne(opportunities), capped)
 
 
 def decider_of(loaded: Loaded) -> Decider:

@@ -156,7 +156,7 @@ def _campaign(
             category=chosen.choice(categories),
             goal=Goal(
                 GoalKind.TARGET_CPA,
-                target_cpa_micros=round(40_000_000 * chosen.lognormvariate(0.0, 0.4)),
+                target_cpa_micros=round(4_000_000 * chosen.lognormvariate(0.0, 0.4)),
             ),
             budget=Budget(daily_micros=10**14),
             line_items=tuple(line_items),

@@ -201,7 +201,7 @@ class Answers:
         so a field that is the same in every bid of a creative belongs in ``Shown`` and nothing
         else; one that is not becomes an argument here and a slot in ``bidder.native.renderer``.
         ``signed`` is token and tag of each of the bid's notices, in order of BID_TAG_PLACES.
-        ``special`` is nothing in every bid that the native renderer makes.
+        ``special`` is nothing in every bid that the native renderer makes, save a native ad's slot.
         """
         nurl, burl, lurl, impression, click = [
             f"{prefix}{one}{macros}"

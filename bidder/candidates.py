@@ -1,8 +1,8 @@
-"""From campaigns to a snapshot: the inverted index over targeting, and the tables around it.
+"""From campaigns to a snapshot: line items, creatives, budgets and caps as structures of arrays.
 
-For every (table, value) that some line item names there is one bitset over line item rows; a
-request ANDs a few of them (``bidder.kernels_match.match``). This file builds those bitsets and lays
-the campaigns out as structures of arrays. It decides nothing and reads no clock.
+``Compiler`` lays every campaign out by itself, keeps that, and joins the parts; what line items
+target becomes expressions (``bidder.expressions``) and an index over them (``bidder.index``).
+Nothing here decides or reads a clock.
 """
 
 from __future__ import annotations

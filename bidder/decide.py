@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bidder.kernels import decide_bundle
+from bidder.kernels import decide_block
 from bidder.kernels_bound import prepare, refresh
 from bidder.kernels_bundle import Bundle
 from bidder.kernels_cap import cap_add
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _CAP = int(CreditKind.CAP)
 _RESET = int(CreditKind.RESET)
+_FIRST_LOOK, _LOOK_GROWTH = 256, 32
+"""After how many opportunities the bounds are made for the contexts that were met, and again."""
 _LIVE_EPOCH = int(Word.LIVE_EPOCH)
 _WINDOW_MS_MAX = 604_800_000
 """A count that comes back after its counter was dropped is kept for the longest window."""
@@ -77,6 +79,7 @@ class Decider:
         self._sample_rate = no_bid_sample_rate
         self._words = words
         self._live_epoch = 0
+        self._next_look = _FIRST_LOOK
         self._code_count = CODES_MIN
         self._work = self._new_work()
         self._parked: dict[int, int] = {}
@@ -145,6 +148,10 @@ class Decider:
                 available[self._budget_rows[key]] += amount
             else:
                 self._parked[key] = self._parked.get(key, 0) + amount
+        if self._work.bounds.traffic[0] >= self._next_look:
+            # Bounds are tighter for contexts like those that were met.
+            self._next_look *= _LOOK_GROWTH
+            self.refresh()
 
     def available(self) -> dict[int, int]:
         """Returns what may still be reserved, by budget id, those of past snapshots included."""
@@ -162,7 +169,7 @@ class Decider:
     ) -> None:
         """Decides a block into ``decisions`` [N] and ``events`` [N] (kind 0: none), in order."""
         self._make_ready(opportunities)
-        decide_bundle(
+        decide_block(
             self._bundle.address, self._bundle.kind,
             opportunities.records, opportunities.codes, opportunities.deals,
             self.worker, self.snapshot.head.seed, self._sample_rate, decisions, events,
@@ -196,7 +203,7 @@ class Decider:
         )
         block = no_opportunities(0, 1, 1)
         self._code: Callable[..., None] = compiled_for(
-            decide_bundle,
+            decide_block,
             self._bundle.address, self._bundle.kind, block.records, block.codes, block.deals,
             self.worker, self.snapshot.head.seed, self._sample_rate,
             np.zeros(0, DECISION_DTYPE), np.zeros(0, EVENT_DTYPE),

@@ -38,8 +38,8 @@ class EventSink(Protocol):
         """Returns how many events can be taken right now."""
         ...
 
-    def push(self, records: npt.NDArray[np.void]) -> bool:
-        """Takes all of ``records`` ([N] of EVENT_DTYPE) or none; False if there is no room."""
+    def push_raw(self, record: memoryview) -> bool:
+        """Takes one event, the bytes of a record of EVENT_DTYPE; False if there is no room."""
         ...
 
 
@@ -65,7 +65,9 @@ class Desk:
             (self.decisions[n : n + 1], self._events[n : n + 1]) for n in range(RECORDS_MAX)
         ]
         self._kinds: npt.NDArray[np.uint8] = self._events["kind"]
-        self._first_event = self._events[:1]
+        raw = self._events.view(np.uint8).data
+        width = EVENT_DTYPE.itemsize
+        self._raw = [raw[n * width : (n + 1) * width] for n in range(RECORDS_MAX)]
 
     def has_room(self, count: int) -> bool:
         """Returns whether the sink can take the events of so many records."""
@@ -122,18 +124,11 @@ class Desk:
 
     def record(self, count: int) -> None:
         """Hands over the events of the decisions at hand."""
-        if count == 1:
-            # Pushed as it lies: numpy copies a record field by field.
-            events = self._first_event
-            if not self._kinds[0]:
-                return
-        else:
-            events = self._events[:count]
-            events = events[events["kind"] != 0]
-            if not events.shape[0]:
-                return
-        is_taken = self.sink.push(events)
-        assert is_taken, "room was looked at before and this worker is the one producer"
+        kinds, push_raw = self._kinds, self.sink.push_raw
+        for n in range(count):
+            if kinds[n]:
+                is_taken = push_raw(self._raw[n])
+                assert is_taken, "room was looked at before and this worker is the one producer"
 
     def take_back(self, count: int, arrival_ms: int) -> None:
         """Undoes the decisions at hand: nobody was told of them, so the owner has nothing to know.

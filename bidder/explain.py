@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from bidder.decide import Decider
 from bidder.explain_item import Case, RecordCase
 from bidder.explanation import Explanation, ImpVerdict, Refused, Verdict, Won
+from bidder.metrics import memory_metrics
 from bidder.no_bid import explain
 from bidder.service import BidService
 from market.money import CURRENCY_NAMES
@@ -37,8 +37,8 @@ class _Kept:
     def free_count(self) -> int:
         return 1_000_000
 
-    def push(self, records: npt.NDArray[np.void]) -> bool:
-        return records.shape[0] > 0
+    def push_raw(self, record: memoryview) -> bool:
+        return len(record) > 0
 
 
 def explain_request(case: Case, body: bytes, profile: ExchangeProfile, now_ms: int) -> Explanation:
@@ -55,7 +55,9 @@ def explain_request(case: Case, body: bytes, profile: ExchangeProfile, now_ms: i
     )
     decider = Decider(case.snapshot, case.live, cap_slots=case.cap_slots.copy())
     decider.state.available_micros[:] = money
-    service = BidService(decider, case.edge, _Kept(), "", b"\0" * 32)
+    service = BidService(
+        decider, case.edge, _Kept(), "", b"\0" * 32, metrics=memory_metrics((profile,))
+    )
     examined = service.examine(request, profile, now_ms)
     offer = case.edge.read(request, profile, now_ms)
     items = _items_of(case)

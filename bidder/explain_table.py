@@ -44,6 +44,7 @@ _ROWS_MAX = 40
 """Line items that a table shows of an imp; the JSON has all."""
 
 _FAILED_MAX = 4
+_WIDTH = 140
 
 
 def run_explain(
@@ -75,6 +76,9 @@ def run_explain(
         raise BadInput(f"exchange '{exchange}': it must be one of {', '.join(profiles)}")
     profile = profiles[exchange]
     console = Console(highlight=False)
+    if not console.is_terminal:
+        # A pipe or a file has no width of its own, and 80 columns would cut the reasons.
+        console.width = _WIDTH
     for _, body in bodies_of((path,)):
         explanation = explain_request(case, body, profile, now_ms)
         if as_json:
@@ -212,8 +216,10 @@ def _imp_table(imp: ImpVerdict) -> Table:
         title=f"imp {imp.imp_id}{deal}: {eligible} of {len(imp.verdicts)} line items may bid",
         title_justify="left", caption=_caption(imp), caption_justify="left",
     )  # fmt: skip
-    for name in ("line item", "pctr", "pcvr", "value", "shading", "bid", "floor", "why not"):
-        table.add_column(name, justify="left" if name in ("line item", "why not") else "right")
+    table.add_column("line item", overflow="fold")
+    for name in ("pctr", "pcvr", "value", "shading", "bid", "floor"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why not", overflow="fold")
     for verdict in imp.verdicts[:_ROWS_MAX]:
         table.add_row(*_cells(verdict), style="" if verdict.is_eligible else "dim")
     return table

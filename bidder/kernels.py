@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from bidder.kernels_bound import refresh, take_context
-from bidder.kernels_bundle import opened
+from bidder.kernels_bound import take_context
+from bidder.kernels_bundle import Kind, opened
 from bidder.kernels_cap import cap_add, cap_counter_key
 from bidder.kernels_creative import choice_propensity
 from bidder.kernels_match import look_up
@@ -45,11 +45,6 @@ from market.opportunity import CodeList
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bidder.work import Work
-    from market.control import LiveArrays
-    from market.snapshot import SnapshotArrays
-    from market.state import BidState
-
 
 Record: TypeAlias = Any
 """One record of a structured array (``np.void``): numpy's stubs take its fields for arrays."""
@@ -57,8 +52,6 @@ Record: TypeAlias = Any
 _CONTEXT = np.array([int(d) for d in CONTEXT_DIMENSIONS], np.int64)
 _U0 = np.uint64(0)
 _TEST = int(EventFlag.TEST)
-# After so many opportunities the bounds are made again, for the contexts that were met.
-_FIRST_LOOK, _SECOND_LOOK = 256.0, 16_384.0
 _BID = int(EventKind.BID)
 _NO_BID = int(EventKind.NO_BID)
 _NO_BID_SAMPLE = int(Purpose.NO_BID_SAMPLE)
@@ -84,10 +77,9 @@ def is_among(keys: npt.NDArray[np.uint64], count: int, key: np.uint64) -> bool:
 
 
 @kernel
-def commit(
-    opportunity: Record, arrays: SnapshotArrays, state: BidState, worker: int, offer: Record
-) -> None:
+def commit(address: int, kind: Kind, opportunity: Record, worker: int, offer: Record) -> None:
     """Takes the reservation and the cap counts of ``offer`` out of the state; names the bid."""
+    arrays, _, state, _, _ = opened(address, kind)
     line_item: Record = arrays.line_items[offer["line_item_row"]]
     for k in range(BUDGETS_PER_LINE_ITEM):
         if line_item["budget_rows"][k] >= 0:
@@ -172,14 +164,11 @@ def fill_event(
 
 @kernel
 def decide_block(
+    address: int,
+    kind: Kind,
     records: npt.NDArray[np.void],
     codes: npt.NDArray[np.uint64],
     deals: npt.NDArray[np.void],
-    arrays: SnapshotArrays,
-    live: LiveArrays,
-    state: BidState,
-    work: Work,
-    versions: npt.NDArray[np.uint32],
     worker: int,
     seed: int,
     sample_rate: float,
@@ -188,10 +177,12 @@ def decide_block(
 ) -> None:
     """Decides records[N] in order of arrival; fills decisions[N] and events[N].
 
-    work: scratch of ``bidder.work.new_work``, its bounds refreshed after the last change of the
-    live arrays. An event of kind 0 is none: a no-bid that was not sampled. State is updated in
-    place after every opportunity.
+    address, kind: of a bundle of (arrays, live, state, work, versions); work is scratch of
+    ``bidder.work.new_work``, its bounds refreshed after the last change of the live arrays. An
+    event of kind 0 is none: a no-bid that was not sampled. State is updated in place after every
+    opportunity.
     """
+    arrays, _, state, work, versions = opened(address, kind)
     for n in range(records.shape[0]):
         opportunity = records[n]
         context_features(
@@ -212,15 +203,10 @@ def decide_block(
                 work.features, arrays.context_vectors, arrays.context_bias, work.vector, work.bias
             )
             take_context(arrays, work)
-            seen = work.bounds.traffic[0]
-            if seen == _FIRST_LOOK or seen == _SECOND_LOOK:  # noqa: PLR1714, SIM109 - a kernel
-                refresh(arrays, live, work.bounds)
-            look_up(opportunity, codes, arrays, work.found)
-            search(opportunity, codes, deals, arrays, live, state, work, worker, seed)
+            look_up(address, kind, opportunity, codes)
+            search(address, kind, opportunity, codes, deals, worker, seed)
             if best[0]["line_item_row"] < 0:
-                reason, detail = find_reason(
-                    opportunity, codes, deals, arrays, live, state, work, worker, seed
-                )
+                reason, detail = find_reason(address, kind, opportunity, codes, deals, worker, seed)
         decision = decisions[n]
         event = events[n]
         event["kind"] = 0
@@ -229,11 +215,13 @@ def decide_block(
             best[0]["detail"] = 0
             best[0]["caps"][:] = _U0
             _copy(work.features, best[0]["features"])
-            best[0]["propensity"] = choice_propensity(
-                opportunity, arrays, state.cap_slots, worker, best[0], work.vector, work.bias,
-                seed, work.draws,
-            )  # fmt: skip
-            commit(opportunity, arrays, state, worker, best[0])
+            best[0]["propensity"] = 1.0
+            if arrays.line_items[best[0]["line_item_row"]]["creative_count"] > 1:
+                best[0]["propensity"] = choice_propensity(
+                    opportunity, arrays, state.cap_slots, worker, best[0], work.vector, work.bias,
+                    seed, work.draws,
+                )  # fmt: skip
+            commit(address, kind, opportunity, worker, best[0])
             decisions[n] = best[0]
             state.no_bids[0] += 1
             fill_event(opportunity, decisions[n], _BID, 1.0, versions, worker, event)
@@ -250,24 +238,3 @@ def decide_block(
                 fill_event(
                     opportunity, decision, _NO_BID, 1.0 / sample_rate, versions, worker, event
                 )
-
-
-@kernel
-def decide_bundle(
-    address: int,
-    kind: Any,  # noqa: ANN401 - whatever the bundle holds
-    records: npt.NDArray[np.void],
-    codes: npt.NDArray[np.uint64],
-    deals: npt.NDArray[np.void],
-    worker: int,
-    seed: int,
-    sample_rate: float,
-    decisions: npt.NDArray[np.void],
-    events: npt.NDArray[np.void],
-) -> None:
-    """As ``decide_block``, with (arrays, live, state, work, versions) in a ``kernels_bundle``."""
-    arrays, live, state, work, versions = opened(address, kind)
-    decide_block(
-        records, codes, deals, arrays, live, state, work, versions, worker, seed, sample_rate,
-        decisions, events,
-    )  # fmt: skip

@@ -11,6 +11,10 @@ a shift (its bias) and a dot product u.e <= |u| |e|; so with slope = 1 - s(z0) a
 
     log b <= value + sum over heads of slope x shift + reach x |u|
 
+Line items of an expression resemble one another, so with the centre c of their embeddings, and
+u.e <= u.c + |u| |e - c|, one product for the expression makes the bounds of its line items tight;
+the product with each line item's own embedding, rounded to a byte a number, makes them tighter.
+
 All of it times the slope of the head's Platt calibration. ``prepare`` computes slopes, reaches and
 the model's part of ``value`` for a snapshot, ``refresh`` takes in what policies set
 (``LiveArrays``) and makes the maxima over expressions and groups of them. A bound decides who is
@@ -93,14 +97,13 @@ def ceiling_rank(arrays: SnapshotArrays, account: int, bid_cpm_micros_max: int) 
 @kernel
 def prepare(arrays: SnapshotArrays, bounds: Bounds) -> None:
     """Fills what of ``bounds`` depends on the snapshot alone; ``refresh`` must follow."""
-    for head in range(2):
-        bounds.ranges[head, 0] = bounds.ranges[head, 2] = np.inf
-        bounds.ranges[head, 1] = bounds.ranges[head, 3] = 0.0
     near = 0
     for i in range(bounds.items.shape[0]):
         item = bounds.items[i]
         row = arrays.expression_rows[i]
         _prepare_item(arrays, arrays.line_items[row], item)
+        for head in range(2):
+            bounds.reaches[i, head] = item["reach"][head]
         item["row"] = row
         item["near_first"] = near
         item["near_count"] = arrays.line_items[row]["creative_count"]
@@ -112,18 +115,75 @@ def prepare(arrays: SnapshotArrays, bounds: Bounds) -> None:
                     bounds.near_terms[near, head],
                 )  # fmt: skip
             near += 1
-        if item["model"] == _NEVER:
-            continue
-        for head in range(2):
-            ranges = bounds.ranges[head]
-            ranges[0] = min(ranges[0], np.float64(item["slope"][head]))
-            ranges[1] = max(ranges[1], np.float64(item["slope"][head]))
-            ranges[2] = min(ranges[2], np.float64(item["reach"][head]))
-            ranges[3] = max(ranges[3], np.float64(item["reach"][head]))
     for head in range(2):
-        # No line item can bid: any range will do, if only it is finite.
-        if bounds.ranges[head, 0] == np.inf:
-            bounds.ranges[head, 0] = bounds.ranges[head, 2] = 0.0
+        _find_ranges(bounds, head)
+    for x in range(bounds.expressions.shape[0]):
+        _prepare_centre(arrays, bounds, x)
+
+
+@kernel
+def _find_ranges(bounds: Bounds, head: int) -> None:
+    """Fills bounds.ranges[head] over the line items that can bid; zeros if none can."""
+    ranges = bounds.ranges[head]
+    ranges[0] = ranges[2] = np.inf
+    ranges[1] = ranges[3] = 0.0
+    for i in range(bounds.items.shape[0]):
+        if bounds.items[i]["model"] > _NEVER:
+            slope = np.float64(bounds.items[i]["slope"][head])
+            reach = np.float64(bounds.reaches[i, head])
+            ranges[0], ranges[1] = min(ranges[0], slope), max(ranges[1], slope)
+            ranges[2], ranges[3] = min(ranges[2], reach), max(ranges[3], reach)
+    if ranges[0] == np.inf:
+        ranges[0] = ranges[2] = 0.0
+
+
+@kernel
+def _prepare_centre(arrays: SnapshotArrays, bounds: Bounds, x: int) -> None:
+    """Fills the centre of expression ``x`` and, from it, the reach of its line items."""
+    width = arrays.ad_vectors.shape[1] // 2
+    first, end = arrays.expression_first[x], arrays.expression_first[x + 1]
+    centre = bounds.centres[x]
+    for head in range(2):
+        largest = 0.0
+        for k in range(head * width, (head + 1) * width):
+            largest = max(largest, abs(_mean(arrays, bounds, first, end, k)))
+        scale = np.float32(largest / 127.0)
+        bounds.centre_scales[x, head] = scale
+        for k in range(head * width, (head + 1) * width):
+            centre[k] = np.int8(0)
+            if scale > 0.0:
+                mean = _mean(arrays, bounds, first, end, k)
+                centre[k] = np.int8(max(-127.0, min(127.0, np.rint(mean / np.float64(scale)))))
+        for i in range(first, end):
+            line_item = arrays.line_items[bounds.items[i]["row"]]
+            farthest = 0.0
+            for n in range(line_item["creative_count"]):
+                vector = arrays.ad_vectors[line_item["creative_first"] + n]
+                square = 0.0
+                for k in range(head * width, (head + 1) * width):
+                    at = np.float64(centre[k]) * np.float64(scale)
+                    square += (np.float64(vector[k]) - at) ** 2
+                farthest = max(farthest, square)
+            bounds.items[i]["reach"][head] = (
+                bounds.items[i]["slope"][head]
+                * abs(arrays.calibration[head, 0])
+                * np.sqrt(farthest)
+                * (1.0 + 1e-5)
+            )
+
+
+@kernel
+def _mean(arrays: SnapshotArrays, bounds: Bounds, first: int, end: int, column: int) -> float:
+    """Returns the mean of one column over the creatives of line items [first, end)."""
+    total = 0.0
+    count = 0
+    for i in range(first, end):
+        line_item = arrays.line_items[bounds.items[i]["row"]]
+        begin = line_item["creative_first"]
+        for c in range(begin, begin + line_item["creative_count"]):
+            total += np.float64(arrays.ad_vectors[c, column])
+            count += 1
+    return total / max(count, 1)
 
 
 @kernel
@@ -266,7 +326,7 @@ def _refresh_expression(
             typical = 0.0
             for head in range(2):
                 typical += np.float64(item["slope"][head]) * bounds.typical[head, 0]
-                typical += np.float64(item["reach"][head]) * bounds.typical[head, 1]
+                typical += np.float64(bounds.reaches[i, head]) * bounds.typical[head, 1]
             highest = max(highest, value + typical)
             highest_open = max(highest_open, value_open + typical)
             ceiling = max(ceiling, item["ceiling"])
@@ -319,14 +379,32 @@ def context_excess(work: Work) -> float:
 
 
 @kernel
-def item_bound(item: Record, kind: int, context: npt.NDArray[np.float64]) -> float:
-    """Returns the bound of one line item in this context."""
+def centre_logits(work: Work, x: int) -> tuple[float, float]:
+    """Returns by head what the centre of expression ``x`` adds to a logit in this context."""
+    width = work.pull.shape[0] // 2
+    centre, scales = work.bounds.centres[x], work.bounds.centre_scales[x]
+    return (
+        np.float64(scales[0] * _dot(work.pull[:width], centre[:width])),
+        np.float64(scales[1] * _dot(work.pull[width:], centre[width:])),
+    )
+
+
+@kernel
+def spread(item: Record, context: npt.NDArray[np.float64]) -> float:
+    """Returns how much of ``item_bound`` comes from not knowing more than the centre."""
+    return np.float64(item["reach"][0]) * context[1] + np.float64(item["reach"][1]) * context[3]
+
+
+@kernel
+def item_bound(
+    item: Record, kind: int, context: npt.NDArray[np.float64], click: float, conversion: float
+) -> float:
+    """Returns the bound of one line item in this context; click, conversion: ``centre_logits``."""
     return (
         item["value"][kind]
-        + np.float64(item["slope"][0]) * context[0]
-        + np.float64(item["reach"][0]) * context[1]
-        + np.float64(item["slope"][1]) * context[2]
-        + np.float64(item["reach"][1]) * context[3]
+        + np.float64(item["slope"][0]) * (context[0] + click)
+        + np.float64(item["slope"][1]) * (context[2] + conversion)
+        + spread(item, context)
     )
 
 

@@ -15,7 +15,7 @@ that a bundle hands over is the tuple itself.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -24,6 +24,9 @@ from numba.core import config, types
 from numba.extending import intrinsic
 
 from market.kernel import bare_kernel as kernel
+
+Kind: TypeAlias = Any
+"""What a bundle holds: to the compiler a type, in plain Python the tuple itself."""
 
 
 def _without_owner(context: Any, builder: Any, kind: Any, value: Any) -> Any:
@@ -62,11 +65,27 @@ def _put(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(address, value), build
 
 
+def _loaded(builder: Any, place: Any) -> Any:
+    """Returns what lies at ``place``, read part by part: the compiler drops what nobody uses."""
+    laid_out = place.type.pointee
+    if isinstance(laid_out, ir.LiteralStructType):
+        count = len(laid_out.elements)
+    elif isinstance(laid_out, ir.ArrayType):
+        count = laid_out.count
+    else:
+        return builder.load(place)
+    value = ir.Constant(laid_out, ir.Undefined)
+    for part in range(count):
+        at = builder.gep(place, [ir.IntType(32)(0), ir.IntType(32)(part)], inbounds=True)
+        value = builder.insert_value(value, _loaded(builder, at), part)
+    return value
+
+
 @intrinsic
-def _taken(typing_context: Any, address: Any, kind: Any) -> Any:
+def _opened(typing_context: Any, address: Any, kind: Any) -> Any:
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         laid_out = context.get_value_type(signature.return_type)
-        return builder.load(builder.inttoptr(arguments[0], laid_out.as_pointer()))
+        return _loaded(builder, builder.inttoptr(arguments[0], laid_out.as_pointer()))
 
     return kind.instance_type(address, kind), build
 
@@ -84,18 +103,14 @@ def _keep(address: int, value: Any) -> None:
 # Made at import from numba's own settings, so no stub knows it.
 _IS_PLAIN = bool(config.DISABLE_JIT)  # pyright: ignore[reportAttributeAccessIssue]
 
-if _IS_PLAIN:
 
-    def opened(address: int, kind: Any) -> Any:
-        """Returns the bundled tuple."""
-        return kind
+def _as_it_is(address: int, kind: Any) -> Any:
+    return kind
 
-else:
 
-    @kernel
-    def opened(address: int, kind: Any) -> Any:
-        """Returns the bundled tuple; for kernels, with a bundle's address and kind."""
-        return _taken(address, kind)  # pyright: ignore[reportCallIssue]
+opened: Any = _as_it_is if _IS_PLAIN else _opened
+"""``opened(address, kind)`` in a kernel is the bundled tuple. A kernel that is handed the tuple
+itself is handed every array of it, word by word; so kernels pass address and kind on, and open."""
 
 
 class Bundle:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from bidder.kernels_bundle import Kind, opened
 from market.decision import LIST_DETAIL, NoBidReason
 from market.kernel import bare_kernel as kernel
 from market.opportunity import DIMENSION_COUNT, FORMAT_COUNT, CodeList
@@ -25,7 +26,6 @@ from market.snapshot import GROUP_WORDS, Table
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bidder.work import Found
     from market.snapshot import SnapshotArrays
 
 
@@ -172,13 +172,10 @@ def _look_up_list(
 
 
 @kernel
-def look_up(
-    opportunity: Record,
-    codes: npt.NDArray[np.uint64],
-    arrays: SnapshotArrays,
-    found: Found,
-) -> None:
-    """Fills ``found`` with the index slots of everything the opportunity says."""
+def look_up(address: int, kind: Kind, opportunity: Record, codes: npt.NDArray[np.uint64]) -> None:
+    """Fills the bundle's ``work.found`` with the index slots of all that the opportunity says."""
+    arrays, _, _, work, _ = opened(address, kind)
+    found = work.found
     for d in range(DIMENSION_COUNT):
         slot = np.int64(_IS_NOT_TARGETED)
         if arrays.index_named[d]:
@@ -213,13 +210,13 @@ def look_up(
 
 
 @kernel
-def _union(
-    arrays: SnapshotArrays, found: Found, which: int, group: int, out: npt.NDArray[np.uint64]
-) -> None:
+def _union(address: int, kind: Kind, which: int, group: int, out: npt.NDArray[np.uint64]) -> None:
     """Fills out[GROUP_WORDS] with the expressions of ``group`` that name a value of this list.
 
     Word by word in variables, of which the compiler makes one register.
     """
+    arrays, _, _, work, _ = opened(address, kind)
+    found = work.found
     a = b = c = d = e = f = g = h = _U0
     for k in range(found.list_first[which], found.list_first[which + 1]):
         place = place_of(arrays.index_slots[found.slots[k]], group)
@@ -265,12 +262,14 @@ def _remove(words: npt.NDArray[np.uint64], forbidden: npt.NDArray[np.uint64]) ->
 
 
 @kernel
-def _match_rules(opportunity: Record, arrays: SnapshotArrays, found: Found, group: int) -> int:
+def _match_rules(address: int, kind: Kind, opportunity: Record, group: int) -> int:
     """Takes out whom the exchange's allow and block lists forbid; reason if nobody is left."""
+    _, _, _, work, _ = opened(address, kind)
+    found = work.found
     for rule in range(_RULE_COUNT):
         if opportunity["list_count"][_RULES[rule, 0]] == 0:
             continue
-        _union(arrays, found, _FIRST_RULE + rule, group, found.scratch)
+        _union(address, kind, _FIRST_RULE + rule, group, found.scratch)
         if _RULES[rule, 3] == 0:
             is_left = _keep(found.words, found.scratch)
         else:
@@ -281,8 +280,10 @@ def _match_rules(opportunity: Record, arrays: SnapshotArrays, found: Found, grou
 
 
 @kernel
-def _match_dimensions(arrays: SnapshotArrays, found: Found, group: int) -> int:
+def _match_dimensions(address: int, kind: Kind, group: int) -> int:
     """Takes out who does not target this; the dimension that left nobody, else -1."""
+    arrays, _, _, work, _ = opened(address, kind)
+    found = work.found
     for d in range(DIMENSION_COUNT):
         slot = found.dimensions[d]
         if slot == _IS_NOT_TARGETED:
@@ -300,41 +301,43 @@ def _match_dimensions(arrays: SnapshotArrays, found: Found, group: int) -> int:
 
 
 @kernel
-def _match_audience(arrays: SnapshotArrays, found: Found, group: int) -> tuple[int, int]:
+def _match_audience(address: int, kind: Kind, group: int) -> tuple[int, int]:
     """Takes out who asks for other lists, or refuses one of these; as ``match_group``."""
+    arrays, _, _, work, _ = opened(address, kind)
+    found = work.found
     for a in range(_AUDIENCE_COUNT):
         asked = _AUDIENCE[a, 1]
         if arrays.index_named[asked]:
-            _union(arrays, found, _FIRST_ASKED + a, group, found.scratch)
+            _union(address, kind, _FIRST_ASKED + a, group, found.scratch)
             for w in range(GROUP_WORDS):
                 found.scratch[w] |= arrays.index_defaults[group, asked, w]
             if not _keep(found.words, found.scratch):
                 return _AUDIENCE[a, 3], _AUDIENCE[a, 4]
         refused = _FIRST_REFUSED + a
         if found.list_first[refused] < found.list_first[refused + 1]:
-            _union(arrays, found, refused, group, found.scratch)
+            _union(address, kind, refused, group, found.scratch)
             if not _remove(found.words, found.scratch):
                 return _AUDIENCE[a, 3], _AUDIENCE[a, 4]
     return 0, 0
 
 
 @kernel
-def match_group(
-    opportunity: Record, arrays: SnapshotArrays, found: Found, group: int
-) -> tuple[int, int]:
-    """Leaves in found.words the expressions of ``group`` that may serve; (reason, detail) if none.
+def match_group(address: int, kind: Kind, opportunity: Record, group: int) -> tuple[int, int]:
+    """Leaves in work.found.words who of ``group`` may serve; (reason, detail) if nobody may.
 
     Bit i is expression 512 * group + i. ``look_up`` comes first. Order of the checks: formats, the
     exchange's allow and block lists, the single-valued dimensions, then what is targeted in lists.
     Returns (0, 0) if some may serve.
     """
-    _union(arrays, found, 0, group, found.words)
+    _, _, _, work, _ = opened(address, kind)
+    found = work.found
+    _union(address, kind, 0, group, found.words)
     if _is_empty(found.words):
         return R_FORMAT, 0
-    reason = _match_rules(opportunity, arrays, found, group)
+    reason = _match_rules(address, kind, opportunity, group)
     if reason != 0:
         return reason, 0
-    dimension = _match_dimensions(arrays, found, group)
+    dimension = _match_dimensions(address, kind, group)
     if dimension >= 0:
         return R_DIMENSION, dimension
-    return _match_audience(arrays, found, group)
+    return _match_audience(address, kind, group)

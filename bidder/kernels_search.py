@@ -18,8 +18,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from bidder.kernels_bid import currency_index, evaluate
-from bidder.kernels_bound import context_excess, item_bound, near_bound
+from bidder.kernels_bound import (
+    centre_logits,
+    context_excess,
+    item_bound,
+    near_bound,
+    spread,
+)
+from bidder.kernels_bundle import Kind, opened
 from bidder.kernels_match import match_group
+from bidder.work import CANDIDATES_MAX
 from market.decision import REASON_RANKS, NoBidReason
 from market.kernel import bare_kernel as kernel
 from market.kernels import scale_up
@@ -28,10 +36,7 @@ from market.snapshot import GROUP_SIZE, GROUP_WORDS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bidder.work import Work
-    from market.control import LiveArrays
     from market.snapshot import SnapshotArrays
-    from market.state import BidState
 
 
 Record: TypeAlias = Any
@@ -44,6 +49,11 @@ _FIRST_PRICE = 1
 _MARGIN = 1e-4
 """Logs are kept as float32 in places: what is within this of the best is looked at exactly."""
 _MARGIN_PER_UNIT = 1e-6
+_UNBOUNDED = 1e9
+"""A log above that of any money."""
+_SPREAD_MIN = 0.05
+"""Where a line item is this near to its expression's centre, its own embedding says no more."""
+_CANDIDATES_FIRST = 4
 _RANKS = REASON_RANKS
 _FURTHEST = int(NoBidReason.BELOW_FLOOR)
 """The last check of ``evaluate``."""
@@ -147,13 +157,11 @@ def _threshold(rank: int, context: npt.NDArray[np.float64]) -> float:
 
 @kernel
 def search(  # noqa: C901 - three loops, one inside the other
+    address: int,
+    kind: Kind,
     opportunity: Record,
     codes: npt.NDArray[np.uint64],
     deals: npt.NDArray[np.void],
-    arrays: SnapshotArrays,
-    live: LiveArrays,
-    state: BidState,
-    work: Work,
     worker: int,
     seed: int,
 ) -> None:
@@ -162,6 +170,7 @@ def search(  # noqa: C901 - three loops, one inside the other
     ``look_up`` and ``take_context`` come first. The best has the highest ``rank_of``, among equals
     the lowest line_item_id.
     """
+    arrays, _, _, work, _ = opened(address, kind)
     bounds, found = work.bounds, work.found
     # A line item's own shading holds at first price without a deal and without a price landscape.
     is_shaded = (
@@ -169,24 +178,26 @@ def search(  # noqa: C901 - three loops, one inside the other
         and opportunity["deal_count"] == 0
         and arrays.landscape.shape[0] == 0
     )
-    kind = 0 if is_shaded else 1
-    best = work.best[0]
-    best["line_item_row"] = -1
-    best["line_item_id"] = 0
+    price = 0 if is_shaded else 1
+    work.best[0]["line_item_row"] = -1
+    work.best[0]["line_item_id"] = 0
     # The rank to beat, or to meet with a lower id (nobody's is below 0).
     best_rank = np.int64(least_rank(opportunity, deals, arrays)) - 1
     log_rank = _threshold(best_rank + 1, work.context)
     # What a bound may be above its typical value; with a guarantee no bound holds but the ceiling.
-    excess = np.inf if has_guarantee(opportunity, deals) else context_excess(work)
+    excess = _UNBOUNDED if has_guarantee(opportunity, deals) else context_excess(work)
+    # Few at first: one good bid early spares the look at most of the others.
+    limit = _CANDIDATES_FIRST
     for n in range(bounds.group_ceilings.shape[0]):
-        group = bounds.group_order[kind, n]
-        if not bounds.group_values[kind, group] + excess > log_rank:
+        group = bounds.group_order[price, n]
+        if not bounds.group_values[price, group] + excess > log_rank:
             break
         if bounds.group_ceilings[group] < best_rank:
             continue
-        reason, _ = match_group(opportunity, arrays, found, group)
+        reason, _ = match_group(address, kind, opportunity, group)
         if reason != 0:
             continue
+        count = 0
         for w in range(GROUP_WORDS):
             word = found.words[w]
             while word != _U0:
@@ -195,45 +206,95 @@ def search(  # noqa: C901 - three loops, one inside the other
                 x = group * GROUP_SIZE + w * 64 + trailing_zeros(low)
                 expression = bounds.expressions[x]
                 if (
-                    not np.float64(expression["value"][kind]) + excess > log_rank
+                    not np.float64(expression["value"][price]) + excess > log_rank
                     or expression["ceiling"] < best_rank
                 ):
                     continue
+                click, conversion = centre_logits(work, x)
                 for i in range(arrays.expression_first[x], arrays.expression_first[x + 1]):
-                    item = bounds.items[i]
-                    if item["ceiling"] < best_rank or (
-                        item["ceiling"] == best_rank and item["line_item_id"] > best["line_item_id"]
-                    ):
+                    bound = excess
+                    if excess < _UNBOUNDED:
+                        bound = item_bound(bounds.items[i], price, work.context, click, conversion)
+                    if not bound > log_rank:
                         continue
-                    if excess < np.inf and not (
-                        item_bound(item, kind, work.context) > log_rank
-                        and near_bound(item, kind, work) > log_rank
-                    ):
-                        continue
-                    stop = evaluate(
-                        opportunity, codes, deals, arrays, live, state, item["row"], worker, seed,
-                        work.vector, work.bias, work.chosen, work.offer[0],
-                    )  # fmt: skip
-                    if stop != 0:
-                        continue
-                    rank = rank_of(arrays, work.offer[0])
-                    if rank > best_rank or (
-                        rank == best_rank and work.offer[0]["line_item_id"] < best["line_item_id"]
-                    ):
-                        best_rank = np.int64(rank)
-                        work.best[0] = work.offer[0]
+                    work.candidates.places[count] = i
+                    work.candidates.bounds[count] = bound
+                    count += 1
+                    if count == limit:
+                        limit = min(2 * limit, CANDIDATES_MAX)
+                        best_rank = evaluate_best(
+                            address, kind, opportunity, codes, deals, worker, seed, price, count,
+                            best_rank,
+                        )  # fmt: skip
                         log_rank = _threshold(best_rank, work.context)
+                        count = 0
+        if count > 0:
+            best_rank = evaluate_best(
+                address, kind, opportunity, codes, deals, worker, seed, price, count, best_rank,
+            )  # fmt: skip
+            log_rank = _threshold(best_rank, work.context)
+
+
+@kernel
+def evaluate_best(
+    address: int,
+    kind: Kind,
+    opportunity: Record,
+    codes: npt.NDArray[np.uint64],
+    deals: npt.NDArray[np.void],
+    worker: int,
+    seed: int,
+    price: int,
+    count: int,
+    best_rank: int,
+) -> int:
+    """Evaluates the first ``count`` candidates, the highest bound first, while one can win.
+
+    Returns the rank of work.best[0], or ``best_rank`` if none of them beats it.
+    """
+    arrays, live, state, work, _ = opened(address, kind)
+    items, candidates = work.bounds.items, work.candidates
+    best = work.best[0]
+    log_rank = _threshold(best_rank + (1 if best["line_item_row"] < 0 else 0), work.context)
+    for n in range(count):
+        item = items[candidates.places[n]]
+        if candidates.bounds[n] < _UNBOUNDED and spread(item, work.context) > _SPREAD_MIN:
+            candidates.bounds[n] = min(candidates.bounds[n], near_bound(item, price, work))
+    while True:
+        first = 0
+        for n in range(1, count):
+            if candidates.bounds[n] > candidates.bounds[first]:
+                first = n
+        if not candidates.bounds[first] > log_rank:
+            return best_rank
+        candidates.bounds[first] = -np.inf
+        item = items[candidates.places[first]]
+        if item["ceiling"] < best_rank or (
+            item["ceiling"] == best_rank and item["line_item_id"] > best["line_item_id"]
+        ):
+            continue
+        stop = evaluate(
+            opportunity, codes, deals, arrays, live, state, item["row"], worker, seed,
+            work.vector, work.bias, work.chosen, work.offer[0],
+        )  # fmt: skip
+        if stop != 0:
+            continue
+        rank = rank_of(arrays, work.offer[0])
+        if rank > best_rank or (
+            rank == best_rank and work.offer[0]["line_item_id"] < best["line_item_id"]
+        ):
+            best_rank = np.int64(rank)
+            work.best[0] = work.offer[0]
+            log_rank = _threshold(best_rank, work.context)
 
 
 @kernel
 def find_reason(
+    address: int,
+    kind: Kind,
     opportunity: Record,
     codes: npt.NDArray[np.uint64],
     deals: npt.NDArray[np.void],
-    arrays: SnapshotArrays,
-    live: LiveArrays,
-    state: BidState,
-    work: Work,
     worker: int,
     seed: int,
 ) -> tuple[int, int]:
@@ -241,10 +302,11 @@ def find_reason(
 
     Looks at every line item until nothing further can be found; ``look_up`` comes first.
     """
+    arrays, live, state, work, _ = opened(address, kind)
     found = work.found
     furthest, detail = 0, 0
     for group in range(arrays.index_defaults.shape[0]):
-        reason, dimension = match_group(opportunity, arrays, found, group)
+        reason, dimension = match_group(address, kind, opportunity, group)
         if _RANKS[reason] > _RANKS[furthest] or (reason == furthest and dimension > detail):
             furthest, detail = np.int64(reason), np.int64(dimension)
         if reason != 0:

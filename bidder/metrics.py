@@ -1,8 +1,9 @@
 """What a worker counts, in its row of a file that all workers map.
 
 The workers share one port, so a scrape reaches any of them: each writes only its own row, and
-whoever is asked answers with all rows, labelled ``worker="n"``. A row goes on counting when its
-worker is started again; the supervisor makes the file anew when the engine starts.
+whoever is asked answers with all rows, labelled ``worker="n"`` (``bidder.metrics_page``). A row
+goes on counting when its worker is started again; the supervisor makes the file anew when the
+engine starts.
 
 What is counted at every request is a handful of integer words in that row (a word is 60 ns through
 a memoryview and 120 ns through numpy). The times of the stages are taken at one request in
@@ -22,16 +23,16 @@ import numpy as np
 import numpy.typing as npt
 
 from bidder.native.wire import Bail
-from ledger.exposition import Exposition, Labels
-from market.control import ControlBlock, Word, WorkerWord
-from market.decision import NO_BID_REASON_COUNT, NoBidReason
+from market.control import Word
+from market.decision import NO_BID_REASON_COUNT
 from market.errors import Corrupt
-from market.opportunity import FORMAT_COUNT, Format
+from market.opportunity import FORMAT_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from market.control import ControlBlock
     from market.deployment import Deployment
     from market.exchange import ExchangeProfile
 
@@ -244,127 +245,6 @@ def map_metrics(path: Path, deployment: Deployment) -> npt.NDArray[np.void]:
     return np.frombuffer(view, dtype)
 
 
-def expose(
-    rows: npt.NDArray[np.void],
-    deployment: Deployment,
-    block: ControlBlock,
-    now_ns: int,
-) -> bytes:
-    """Returns the answer to ``GET /metrics``: all workers' rows, and how the engine is.
-
-    Args:
-        rows: of all workers.
-        deployment: names of the exchanges.
-        block: whether workers are ready, and when recorder and controller last gave a sign.
-        now_ns: the machine's monotonic clock.
-    """
-    page = Exposition()
-    workers: list[Labels] = [(("worker", str(worker)),) for worker in range(rows.shape[0])]
-    names = [profile.name for profile in deployment.exchanges]
-    page.family(
-        "lodestone_bid_responses_total", "counter", "Answers to bid requests, by HTTP status.",
-        (
-            ((*worker, ("exchange", name), ("status", str(status))), int(count))
-            for worker, row in zip(workers, rows, strict=True)
-            for name, counts in zip(names, row["responses"], strict=True)
-            for status, count in zip(STATUSES, counts, strict=True)
-        ),
-    )  # fmt: skip
-    page.family(
-        "lodestone_bids_total", "counter", "Imps that got a bid, by format of the creative.",
-        (
-            ((*worker, ("exchange", name), ("format", _format_name(bit))), int(count))
-            for worker, row in zip(workers, rows, strict=True)
-            for name, counts in zip(names, row["bids"], strict=True)
-            for bit, count in enumerate(counts)
-        ),
-    )  # fmt: skip
-    page.family(
-        "lodestone_no_bids_total", "counter",
-        "Imps, or whole requests, without a bid, by reason; those that never occurred are absent.",
-        (
-            ((*worker, ("exchange", name), ("reason", NoBidReason(int(reason)).name.lower())),
-             int(counts[reason]))
-            for worker, row in zip(workers, rows, strict=True)
-            for name, counts in zip(names, row["no_bids"], strict=True)
-            for reason in np.flatnonzero(counts)
-        ),
-    )  # fmt: skip
-    page.family(
-        "lodestone_left_to_default_total", "counter",
-        "Requests that the native path left to the default one, by what it met.",
-        (
-            ((*worker, ("cause", Bail(int(cause)).name.lower())), int(row["left"][cause]))
-            for worker, row in zip(workers, rows, strict=True)
-            for cause in np.flatnonzero(row["left"])
-        ),
-    )  # fmt: skip
-    page.histograms(
-        "lodestone_stage_seconds",
-        f"Time of each stage of an answer, taken at one request in {SAMPLE_EVERY}.",
-        [bound / 1e9 for bound in BOUNDS_NS],
-        (
-            ((*worker, ("stage", stage.name.lower())), row["stage_counts"][stage].tolist(),
-             int(row["stage_ns"][stage]) / 1e9)
-            for worker, row in zip(workers, rows, strict=True)
-            for stage in Stage
-        ),
-    )  # fmt: skip
-    page.family(
-        "lodestone_given_up_total", "counter",
-        "Requests given up because too little time was left before this stage.",
-        (
-            ((*worker, ("stage", stage.name.lower())), int(row["late"][stage]))
-            for worker, row in zip(workers, rows, strict=True)
-            for stage in Stage
-        ),
-    )  # fmt: skip
-    _expose_gauges(page, workers, rows)
-    _expose_engine(page, workers, block, now_ns)
-    return page.answer()
-
-
-def _expose_gauges(page: Exposition, workers: list[Labels], rows: npt.NDArray[np.void]) -> None:
-    for gauge, name, scale, text in (
-        (Gauge.SHED_SHARE_PPM, "lodestone_shed_share", 1e-6, "Share refused for overload now."),
-        (Gauge.LAG_NS, "lodestone_loop_lag_seconds", 1e-9, "Smallest lag of the last 100 ms."),
-        (Gauge.EVENTS_WAITING, "lodestone_ring_events", 1, "Events the recorder has not taken."),
-        (Gauge.EVENTS_CAPACITY, "lodestone_ring_capacity", 1, "Room for them; full: no bid."),
-        (Gauge.BUDGETS, "lodestone_budgets", 1, "Budgets of the snapshot."),
-        (Gauge.BUDGETS_FUNDED, "lodestone_budgets_funded", 1, "Budgets with money left."),
-    ):  # fmt: skip
-        page.family(
-            name, "gauge", text,
-            (
-                (worker, int(row["gauges"][gauge]) * scale)
-                for worker, row in zip(workers, rows, strict=True)
-            ),
-        )  # fmt: skip
-
-
-def _expose_engine(
-    page: Exposition, workers: list[Labels], block: ControlBlock, now_ns: int
-) -> None:
-    for word, name, scale, text in (
-        (WorkerWord.IS_READY, "lodestone_worker_ready", 1, "1: it answers bids."),
-        (WorkerWord.SNAPSHOT_VERSION, "lodestone_snapshot_version", 1, "The snapshot it serves."),
-        (WorkerWord.CPU_NS, "lodestone_worker_cpu_seconds", 1e-9, "CPU since it became ready."),
-        (WorkerWord.SNAPSHOTS_REFUSED, "lodestone_snapshots_refused", 1, "Damaged snapshots."),
-    ):
-        page.family(
-            name, "gauge", text,
-            (
-                (labels, block.worker(worker)[word] * scale)
-                for worker, labels in enumerate(workers)
-            ),
-        )  # fmt: skip
-    page.family(
-        "lodestone_silence_seconds", "gauge",
-        "Time since this process last gave a sign; workers bid on from leases and snapshot.",
-        [((("process", name),), silence_s) for name, silence_s in silences(block, now_ns)],
-    )  # fmt: skip
-
-
 def silences(
     block: ControlBlock, now_ns: int
 ) -> Iterator[tuple[Literal["recorder", "controller"], float]]:
@@ -373,7 +253,3 @@ def silences(
         beat_ns = block.words[word]
         if beat_ns:
             yield name, max(0, now_ns - beat_ns) / 1e9
-
-
-def _format_name(bit: int) -> str:
-    return str(Format(1 << bit).name).lower()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from bidder.candidates import Compilation, allocate_rows, compile_snapshot
 from bidder.decide import Decider
@@ -101,8 +100,8 @@ class _Kept:
     def free_count(self) -> int:
         return 1_000_000
 
-    def push(self, records: npt.NDArray[np.void]) -> bool:
-        return records.shape[0] > 0
+    def push_raw(self, record: memoryview) -> bool:
+        return len(record) > 0
 
 
 class Replay:

@@ -96,8 +96,8 @@ class _Void:
     def free_count(self) -> int:
         return 1_000_000
 
-    def push(self, records: npt.NDArray[np.void]) -> bool:
-        return records.shape[0] > 0
+    def push_raw(self, record: memoryview) -> bool:
+        return len(record) > 0
 
 
 class BidService:
@@ -281,6 +281,9 @@ class BidService:
             return self._too_late(request, meter, _EVENT)
         self.desk.record(count)
         self._recorded_ns = clock_ns()
+        # No check before rendering: the recorder may have read the events by now, and an event
+        # cannot be taken out of the ring. A bid given up here would stay on the books as one that
+        # was answered. What rendering takes is in the need that was checked before the event.
         return self._tell(request, profile, meter, offer, count, arrival_ms)
 
     def _tell(

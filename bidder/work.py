@@ -29,11 +29,15 @@ PROPENSITY_DRAWS = 32
 CODES_MIN = 1_024
 """Codes in the lists of an opportunity for which there is room from the start."""
 
+CANDIDATES_MAX = 256
+"""Line items of a group that wait for their turn; when there are more, the best go at once."""
+
 ITEM_BOUND_DTYPE = np.dtype(
     [
         # log of the highest bid in USD micros CPM for an average context: at first price, any
         ("value", np.float64, (2,)),
-        # by head (pctr, pcvr): how much the log moves per unit of logit, and per unit of norm
+        # by head (pctr, pcvr): how much the log moves per unit of logit, and per unit of norm at
+        # most beside what it does by the centre of the expression
         ("slope", np.float32, (2,)),
         ("reach", np.float32, (2,)),
         # highest rank that the ceiling leaves
@@ -62,6 +66,9 @@ class Bounds(NamedTuple):
 
     Attributes:
         items: [I] of ITEM_BOUND_DTYPE.
+        reaches: [I, 2] float32, as ``reach`` without a centre.
+        centres: [X, 2E] int8, mean embedding of each expression's creatives, rounded.
+        centre_scales: [X, 2] float32, by head: scale of the row in ``centres``.
         near: [J, 2E] int8, embeddings of the creatives in the order of ``items``, rounded.
         near_terms: [J, 2, 2] float32, by head: scale of the row in ``near``, and how far (norm) the
             embedding may be from it, times the calibration's slope.
@@ -75,6 +82,9 @@ class Bounds(NamedTuple):
     """
 
     items: npt.NDArray[np.void]
+    reaches: npt.NDArray[np.float32]
+    centres: npt.NDArray[np.int8]
+    centre_scales: npt.NDArray[np.float32]
     near: npt.NDArray[np.int8]
     near_terms: npt.NDArray[np.float32]
     expressions: npt.NDArray[np.void]
@@ -105,6 +115,13 @@ class Found(NamedTuple):
     scratch: npt.NDArray[np.uint64]
 
 
+class Candidates(NamedTuple):
+    """Line items of a group that bounds leave: [N] places in ``Bounds.items``, and their bounds."""
+
+    places: npt.NDArray[np.int64]
+    bounds: npt.NDArray[np.float64]
+
+
 class Work(NamedTuple):
     """Scratch of one decision: reused, never read across opportunities (``bounds`` is).
 
@@ -116,6 +133,7 @@ class Work(NamedTuple):
 
     found: Found
     bounds: Bounds
+    candidates: Candidates
     features: npt.NDArray[np.uint32]
     vector: npt.NDArray[np.float64]
     bias: npt.NDArray[np.float64]
@@ -150,10 +168,14 @@ def new_bounds(snapshot: Snapshot) -> Bounds:
     """Returns bounds of the snapshot's sizes; ``kernels_bound`` fills them."""
     arrays = snapshot.arrays
     groups = arrays.index_defaults.shape[0]
+    width = arrays.ad_vectors.shape[1]
     creative_count = int(arrays.line_items["creative_count"][arrays.expression_rows].sum())
     return Bounds(
         items=np.zeros(arrays.expression_rows.shape[0], ITEM_BOUND_DTYPE),
-        near=np.zeros((creative_count, arrays.ad_vectors.shape[1]), np.int8),
+        reaches=np.zeros((arrays.expression_rows.shape[0], 2), np.float32),
+        centres=np.zeros((arrays.expression_first.shape[0] - 1, width), np.int8),
+        centre_scales=np.zeros((arrays.expression_first.shape[0] - 1, 2), np.float32),
+        near=np.zeros((creative_count, width), np.int8),
         near_terms=np.zeros((creative_count, 2, 2), np.float32),
         expressions=np.zeros(arrays.expression_first.shape[0] - 1, EXPRESSION_BOUND_DTYPE),
         group_values=np.zeros((2, groups)),
@@ -174,6 +196,7 @@ def new_work(snapshot: Snapshot, code_count: int = CODES_MIN) -> Work:
     return Work(
         found=new_found(code_count),
         bounds=new_bounds(snapshot),
+        candidates=Candidates(np.zeros(CANDIDATES_MAX, np.int64), np.zeros(CANDIDATES_MAX)),
         features=np.zeros(FEATURE_COUNT, np.uint32),
         vector=np.zeros(width),
         bias=np.zeros(2),

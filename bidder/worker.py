@@ -30,7 +30,8 @@ from bidder.caps import map_cap_slots
 from bidder.decide import Decider
 from bidder.edge import Edge
 from bidder.log import WorkerLog
-from bidder.metrics import Gauge, WorkerMetrics, expose, map_metrics, silences
+from bidder.metrics import Gauge, WorkerMetrics, map_metrics, silences
+from bidder.metrics_page import Counted, families
 from bidder.native.engine import Engine
 from bidder.native.reader import Reader
 from bidder.native.renderer import Renderer
@@ -38,18 +39,21 @@ from bidder.server import HEAD, BidHandler
 from bidder.service import BidService
 from bidder.shedding import TICK_MS, Shedder, worth_of
 from bidder.supply_chain import read_supply
+from ledger.exposition import MetricsPage
 from ledger.http import HttpServer
 from ledger.ring import Ring
 from market.control import ControlBlock, Word, WorkerWord
 from market.deployment import Deployment, read_deployment
-from market.errors import Corrupt
+from market.errors import BadInput, Corrupt, LodestoneError
 from market.events import EVENT_DTYPE
 from market.exchange import check_profiles
 from market.snapshot import Snapshot, read_snapshot, snapshot_path
 from market.state import CREDIT_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client import Metric
 
 SILENT_S = 3.0
 """A recorder or controller that gave no sign for so long is told in the log."""
@@ -79,6 +83,7 @@ class Worker:
             clock_ns: its monotonic clock.
 
         Raises:
+            BadInput: an exchange's profile or a file of the supply folder breaks a rule.
             Corrupt: a mapped file is missing or damaged.
         """
         self._deployment = deployment
@@ -102,7 +107,7 @@ class Worker:
         self._decider: Decider | None = None
         self._service: BidService | None = None
         self._engine: Engine | None = None
-        self._version = 0
+        self._version = self._told_version = 0
         self._refused_version = 0
         self._ready_cpu_ns = 0
         self._beats = 0
@@ -112,7 +117,7 @@ class Worker:
         self._supply = read_supply(Path(folder) if folder else None)
         self.handler = BidHandler(
             check_profiles(deployment.exchanges), self._now_ms, clock_ns, self.refresh,
-            self.shedder, self._metrics, self._expose,
+            self.shedder, self._metrics, MetricsPage(self._families, clock_ns).answer,
         )  # fmt: skip
         self._row[WorkerWord.IS_READY] = 0
         self._row[WorkerWord.SNAPSHOT_VERSION] = 0
@@ -143,7 +148,7 @@ class Worker:
                 self._engine.swap(snapshot)
         self._version = version
         self._row[WorkerWord.SNAPSHOT_VERSION] = version
-        self._log.say("snapshot", version=version)
+        self._tell_snapshot()
 
     def _start_service(self, snapshot: Snapshot) -> None:
         """Compiles (or loads) every kernel, then says that it is ready."""
@@ -237,23 +242,31 @@ class Worker:
 
     def _tell(self) -> None:
         """Logs what has changed since it was last told."""
+        log = self._log
+        self._tell_snapshot()
         for name, silence_s in silences(self._block, self._clock_ns()):
             is_silent = silence_s > SILENT_S
-            if is_silent is not (name in self._silent) and self._log.say(
-                "silent" if is_silent else "heard_again", process=name
-            ):
+            event = "silent" if is_silent else "heard_again"
+            if is_silent is not (name in self._silent) and log.is_due(event):
+                log.say(event, process=name)
                 self._silent ^= {name}
         is_shedding = self.shedder.share > 0
-        if is_shedding is not self._was_shedding and self._log.say(
-            "shedding" if is_shedding else "shedding_over", share=round(100 * self.shedder.share)
-        ):
+        event = "shedding" if is_shedding else "shedding_over"
+        if is_shedding is not self._was_shedding and log.is_due(event):
+            log.say(event, share=round(100 * self.shedder.share))
             self._was_shedding = is_shedding
         gauges = self._metrics.gauges
         is_broke = gauges[Gauge.BUDGETS] > 0 and gauges[Gauge.BUDGETS_FUNDED] == 0
-        if is_broke is not self._was_broke and self._log.say(
-            "out_of_money" if is_broke else "money_again"
-        ):
+        event = "out_of_money" if is_broke else "money_again"
+        if is_broke is not self._was_broke and log.is_due(event):
+            log.say(event)
             self._was_broke = is_broke
+
+    def _tell_snapshot(self) -> None:
+        """Logs the snapshot that is served, when it is another one than was last told."""
+        if self._version != self._told_version and self._log.is_due("snapshot"):
+            self._log.say("snapshot", version=self._version)
+            self._told_version = self._version
 
     def leave(self) -> None:
         """Writes the last counters and the last line."""
@@ -261,9 +274,11 @@ class Worker:
         self._tell()
         self._log.say("leaving", requests=self.handler.request_count)
 
-    def _expose(self) -> bytes:
+    def _families(self) -> Iterator[Metric]:
         self.report()
-        return expose(self._metrics_rows, self._deployment, self._block, self._clock_ns())
+        return families(
+            Counted(self._metrics_rows, self._deployment, self._block, self._clock_ns())
+        )
 
     def write_modules(self) -> None:
         """Writes the names of all imported modules, for the test that looks for frameworks."""
@@ -311,15 +326,19 @@ async def _serve(worker: Worker, deployment: Deployment, clock_ns: Callable[[], 
 
 
 def main(deployment_path: str, index: int) -> int:
-    """Runs a worker until SIGTERM, SIGINT or the stop word; returns the exit code."""
+    """Runs a worker until SIGTERM, SIGINT or the stop word.
+
+    Returns the exit code: 0; 2 when the deployment, an exchange's profile or a file that it names
+    must be mended first; 1 when it cannot serve now (the port is taken). Both say why in one line.
+    """
     try:
         deployment = read_deployment(Path(deployment_path))
         worker = Worker(deployment, index, lambda: time.time_ns() // 1_000_000, time.monotonic_ns)
-    except Corrupt as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 2
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(worker, deployment, time.monotonic_ns))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(worker, deployment, time.monotonic_ns))
+    except (LodestoneError, OSError) as error:
+        sys.stderr.write(f"worker {index}: {error}\n")
+        return 2 if isinstance(error, BadInput | Corrupt) else 1
     return 0
 
 

@@ -1,81 +1,53 @@
-"""The Prometheus text format, version 0.0.4: what ``GET /metrics`` of a process answers.
+"""What ``GET /metrics`` of a process answers: the Prometheus text format, by prometheus_client.
 
-A family is named once, with its help and kind, and then its samples follow. Label values come from
-fixed sets (an exchange's name, a reason, a stage), never from a request: a label that takes its
-value from outside would let a sender fill the memory of whoever scrapes.
+The families are made from what is counted anyway (mapped rows, the ledger's totals) at the moment
+they are asked for; nothing is counted in a registry of the library, and its default collectors are
+not part of a page. Label values come from fixed sets (an exchange's name, a reason, a stage), never
+from a request: a label that takes its value from outside would let a sender fill the memory of
+whoever scrapes.
 
-Source: Prometheus documentation, "Exposition formats", text-based format.
+Source: Prometheus documentation, "Exposition formats", text-based format 0.0.4.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from ledger.http import response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
-Labels: TypeAlias = tuple[tuple[str, str], ...]
+    from prometheus_client import Metric
 
-_TYPE: Final = ("content-type", "text/plain; version=0.0.4; charset=utf-8")
-_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+PAGE_S: Final = 1.0
+"""A page is answered again for so long: who asks in a loop must not keep the process busy."""
+
+_TYPE: Final = ("content-type", CONTENT_TYPE_PLAIN_0_0_4)
 
 
-class Exposition:
-    """Collects families and their samples; ``answer`` is the HTTP answer."""
+class MetricsPage:
+    """The answer to ``GET /metrics``; a ``prometheus_client.registry.Collector``."""
 
-    def __init__(self) -> None:
-        """Starts empty."""
-        self._lines: list[str] = []
-
-    def family(
-        self, name: str, kind: Kind, text: str, samples: Iterable[tuple[Labels, float]]
+    def __init__(
+        self, families: Callable[[], Iterable[Metric]], clock_ns: Callable[[], int]
     ) -> None:
-        """Adds a family of counters or gauges; one without samples is left out."""
-        written = [f"{name}{_labels(labels)} {_number(value)}" for labels, value in samples]
-        if written:
-            self._lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *written]
+        """Takes what makes the families, and a monotonic clock."""
+        self._families = families
+        self._clock_ns = clock_ns
+        self._answer = b""
+        self._until_ns = 0
 
-    def histograms(
-        self,
-        name: str,
-        text: str,
-        bounds: Sequence[float],
-        samples: Iterable[tuple[Labels, Sequence[int], float]],
-    ) -> None:
-        """Adds a family of histograms.
-
-        Args:
-            name: of the family, unit last (``_seconds``).
-            text: what it says.
-            bounds: upper bounds of the buckets; one more bucket holds what is above the last.
-            samples: labels, counts per bucket (not yet summed up), sum of all values.
-        """
-        self._lines += [f"# HELP {name} {text}", f"# TYPE {name} histogram"]
-        for labels, counts, total in samples:
-            below = 0
-            for bound, count in zip((*map(_number, bounds), "+Inf"), counts, strict=True):
-                below += count
-                self._lines.append(f"{name}_bucket{_labels((*labels, ('le', bound)))} {below}")
-            self._lines.append(f"{name}_sum{_labels(labels)} {_number(total)}")
-            self._lines.append(f"{name}_count{_labels(labels)} {below}")
-
-    def text(self) -> str:
-        """Returns everything in the text format."""
-        return "\n".join((*self._lines, ""))
+    def collect(self) -> Iterable[Metric]:
+        """Returns the families as they are now."""
+        return self._families()
 
     def answer(self) -> bytes:
-        """Returns the whole HTTP answer."""
-        return response(200, self.text().encode(), _TYPE)
-
-
-def _labels(labels: Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels) + "}"
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.10g}"
+        """Returns the whole HTTP answer, at most ``PAGE_S`` old."""
+        now_ns = self._clock_ns()
+        if not self._answer or now_ns >= self._until_ns:
+            self._answer = response(200, generate_latest(self), _TYPE)
+            self._until_ns = now_ns + int(PAGE_S * 1e9)
+        return self._answer

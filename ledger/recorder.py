@@ -35,9 +35,10 @@ from urllib.parse import quote
 
 import msgspec
 import uvloop
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from ledger.event_log import EVENT_LOG
-from ledger.exposition import Exposition
+from ledger.exposition import MetricsPage
 from ledger.http import BAD_REQUEST, HttpServer, response
 from ledger.link import WorkerLink
 from ledger.notice import landing_location, open_path, read_notice
@@ -56,9 +57,10 @@ from market.snapshot import read_snapshot, snapshot_path
 from market.state import CREDIT_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
+    from prometheus_client import Metric
 
     from ledger.http import Headers
     from market.deployment import Deployment
@@ -135,6 +137,7 @@ class RecorderProcess:
         self.core.write_to(self._writer)
         window_ms = max(max(profile.billing_window_ms.values()) for profile in profiles)
         self._links = self._open_links(self._now_ms() + window_ms)
+        self._page = MetricsPage(self._families, clock_ns)
         self._server = HttpServer(self._answer, clock_ns)
         self._waiting: list[tuple[asyncio.Future[bytes], bytes]] = []
         self._committed = self.core.commit_count
@@ -315,42 +318,42 @@ class RecorderProcess:
             return _OK
         if path == b"/ready":
             return _UNAVAILABLE if self.core.is_stuck else _OK
-        return self._expose() if path == b"/metrics" else _NOT_FOUND
+        return self._page.answer() if path == b"/metrics" else _NOT_FOUND
 
-    def _expose(self) -> bytes:
+    def _families(self) -> Iterator[Metric]:
         view = self.core.view(self._now_ms())
-        page = Exposition()
-        page.family(
-            "lodestone_notices_total", "counter",
+        notices = CounterMetricFamily(
+            "lodestone_notices_total",
             "Notices that were not simply taken, by what was wrong (ledger.view.ExchangeView).",
-            (
-                ((("exchange", each.name), ("case", case)), count)
-                for each in view.exchanges
-                for case, count in msgspec.structs.asdict(each).items()
-                if isinstance(count, int)
-            ),
-        )  # fmt: skip
-        page.family(
-            "lodestone_notice_faults_total", "counter",
+            labels=("exchange", "case"),
+        )
+        faults = CounterMetricFamily(
+            "lodestone_notice_faults_total",
             "Notices that could not be read, by what was wrong (ledger.notice_price.Fault).",
-            (
-                ((("exchange", each.name), ("fault", fault)), count)
-                for each in view.exchanges
-                for fault, count in each.faults.items()
-            ),
-        )  # fmt: skip
+            labels=("exchange", "fault"),
+        )
+        for each in view.exchanges:
+            for case, count in msgspec.structs.asdict(each).items():
+                if isinstance(count, int):
+                    notices.add_metric((each.name, case), count)
+            for fault, count in each.faults.items():
+                faults.add_metric((each.name, fault), count)
+        yield notices
+        yield faults
         for name, text, value in (
             ("lodestone_log_sequence", "Last frame of the event log on disk.", view.sequence),
             ("lodestone_log_writable", "1: the last commit worked.", int(view.is_writable)),
             ("lodestone_unfunded_bids", "Bids above their worker's lease.", view.unfunded_bids),
             ("lodestone_events_uncommitted", "Events in no commit yet.", self.core.pending_count),
         ):
-            page.family(name, "gauge", text, [((), value)])
-        page.family(
-            "lodestone_ring_events", "gauge", "Events a worker has pushed and nobody has read.",
-            (((("worker", str(link.worker)),), link.waiting_count()) for link in self._links),
+            yield GaugeMetricFamily(name, text, value)
+        waiting = GaugeMetricFamily(
+            "lodestone_ring_events", "Events a worker has pushed and nobody has read.",
+            labels=("worker",),
         )  # fmt: skip
-        return page.answer()
+        for link in self._links:
+            waiting.add_metric((str(link.worker),), link.waiting_count())
+        yield waiting
 
     def _take_notice(self, path: bytes, query: bytes) -> bytes | asyncio.Future[bytes]:
         core = self.core
@@ -517,7 +520,7 @@ def main(arguments: list[str]) -> int:
         gc.freeze()
         gc.set_threshold(_GARBAGE_MAX)
         uvloop.run(process.run())
-    except Corrupt as error:
+    except (BadInput, Corrupt) as error:
         _say(str(error))
         return 2
     except (LodestoneError, OSError) as error:

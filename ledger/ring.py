@@ -131,6 +131,19 @@ class Ring:
         self._words[_HEAD] = self._head
         return True
 
+    def push_raw(self, record: memoryview) -> bool:
+        """Appends one record, given as its bytes; False when there is no room.
+
+        For the bid path: a record through numpy costs three times as much.
+        """
+        head = self._head
+        if head - self._tail >= self.capacity and self.free_count() == 0:
+            return False
+        at = head % self.capacity * self._record_bytes
+        self._bytes[at : at + self._record_bytes] = record
+        self._head = self._words[_HEAD] = head + 1
+        return True
+
     def slot(self) -> npt.NDArray[np.void] | None:
         """Returns the next record as a writable view [1], to be filled in place; None when full.
 

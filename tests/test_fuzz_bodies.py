@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.http import inflate_or_status
+from market.events import EVENT_DTYPE
 from market.exchange import DEFAULT_EXCHANGES, check_profiles
 from market.money import PRICE_CPM_MICROS_MAX
 from market.openrtb import BidResponse
@@ -39,9 +40,9 @@ class CountingSink:
     def free_count(self):
         return 1_000
 
-    def push(self, records):
-        self.count += records.shape[0]
-        return True
+    def push_raw(self, record):
+        self.count += 1
+        return len(record) == EVENT_DTYPE.itemsize
 
 
 @pytest.fixture(scope="module")

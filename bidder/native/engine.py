@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from bidder.kernels_bundle import Bundle
 from bidder.metrics import SAMPLE_EVERY, Stage
 from bidder.native.kernels_head import read_head
-from bidder.native.kernels_request import read_request
+from bidder.native.kernels_render import MISSING
+from bidder.native.kernels_request import read_bundled
 from bidder.native.wire import BODY_PAD, IMPS_MAX, Bail, Count
 from bidder.server import NO_CONTENT, framed
 from bidder.service import Answered
@@ -59,6 +61,7 @@ class Lane(NamedTuple):
     """What the native path knows of an exchange: looked up once, not per request."""
 
     profile: ExchangeProfile
+    row: int
     record: np.void
     meter: Meter
     tmax_ms_default: int
@@ -99,10 +102,10 @@ class Engine:
         self._turn = 0
         self.lanes = tuple(
             Lane(
-                profile, reader.profile(profile), service.metrics.meters[profile.exchange_id],
+                profile, row, reader.profile(profile), service.metrics.meters[profile.exchange_id],
                 profile.tmax_ms_default, profile.network_buffer_ms,
             )
-            for profile in profiles.values()
+            for row, profile in enumerate(profiles.values())
         )  # fmt: skip
         self._by_name = {lane.profile.name: lane for lane in self.lanes}
         paths = [f"/bid/{name}".encode() for name in profiles]
@@ -127,10 +130,12 @@ class Engine:
         self._read_head: Any = compiled_for(
             read_head, self._buffer, 0, 0, self._paths, self._path_lengths
         )
+        profile_rows = np.concatenate([lane.record.reshape(1) for lane in self.lanes])
+        keys = np.array([*reader.salts, *reader.memo_key], np.uint64)
+        self._bundle = Bundle(self._buffer, profile_rows, keys, reader.memory.tables, wire)
         self._read_request: Any = compiled_for(
-            read_request, self._buffer, 0, 0, self.lanes[0].record, 0, *reader.salts,
-            *reader.memo_key, reader.memory.tables, wire,
-        )  # fmt: skip
+            read_bundled, self._bundle.address, self._bundle.kind, 0, 0, 0, 0
+        )
         renderer.warm_up()
 
     def swap(self, snapshot: Snapshot) -> None:
@@ -225,33 +230,50 @@ class Engine:
 
     def _read(self, lane: Lane, first: int, last: int, arrival_ms: int) -> int:
         """Fills the wire; returns 0 or the `Bail` for which the request is left."""
-        reader = self._reader
-        cause = self._read_request(
-            self._buffer, first, last, lane.record, arrival_ms, *reader.salts, *reader.memo_key,
-            reader.memory.tables, self._wire,
-        )  # fmt: skip
+        bundle = self._bundle
+        cause = self._read_request(bundle.address, bundle.kind, first, last, lane.row, arrival_ms)
         if cause in _MISSES:
             try:
                 request = decode_request(bytes(self._view[first:last]))
             except BadInput:
                 return cause
-            if reader.remember(request, lane.profile):
+            if self._reader.remember(request, lane.profile):
                 cause = self._read_request(
-                    self._buffer, first, last, lane.record, arrival_ms, *reader.salts,
-                    *reader.memo_key, reader.memory.tables, self._wire,
-                )  # fmt: skip
+                    bundle.address, bundle.kind, first, last, lane.row, arrival_ms
+                )
         return cause
 
     def _rendered(self, lane: Lane, first: int, last: int, count: int, arrival_ms: int) -> bytes:
         """Returns the answer to what was just decided, and counts what became of each imp."""
         renderer, profile = self._renderer, lane.profile
         length = renderer.render(self._buffer, self._wire, self._desk.decisions, count, profile)
+        if length <= MISSING:
+            length = self._native_rendered(profile, first, last, count, length)
         if length > 0 or (length == 0 and not profile.answers_nbr):
             self._tally(lane.meter, count)
             return renderer.written(length) if length else NO_CONTENT
         request = decode_request(bytes(self._view[first:last]))
         body = self._service.finish(request, profile, arrival_ms, count)
         return framed(body) if body else NO_CONTENT
+
+    def _native_rendered(
+        self, profile: ExchangeProfile, first: int, last: int, count: int, length: int
+    ) -> int:
+        """Has the native ads made that ``render`` misses by ``length``; returns what it says then.
+
+        Still MISSING: the renderer's pool does not hold all of them at once.
+        """
+        renderer, wire, decisions = self._renderer, self._wire, self._desk.decisions
+        request = decode_request(bytes(self._view[first:last]))
+        for _ in range(2 * count):
+            n = MISSING - length
+            native = request.imp[int(wire.imp_index[n])].native
+            assert native is not None, "a native ad is bid for an imp that takes one"
+            renderer.make_native(decisions[n], wire.slot_keys[n], native)
+            length = renderer.render(self._buffer, wire, decisions, count, profile)
+            if length > MISSING:
+                break
+        return length
 
     def _tally(self, meter: Meter, count: int) -> None:
         """Counts bids by format, and of each imp without one the reason that came furthest."""

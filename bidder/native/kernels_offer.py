@@ -377,6 +377,13 @@ def _add_record(imp: int, base: int, source: np.void, wire: Wire) -> int:
 
 
 @kernel
+def _note_slot(key: np.uint64, first: int, wire: Wire) -> None:
+    """Says of the records from ``first`` on which slot they are of."""
+    for n in range(first, wire.counts[Count.RECORDS]):
+        wire.slot_keys[n] = key
+
+
+@kernel
 def _open_record(
     body: Bytes, base: int, profile: np.void, slot: np.void, cells: Cells, text: Bytes,
     shared: np.void, record: np.void,
@@ -406,7 +413,8 @@ def _add_imp(body: Bytes, imp: int, count: int, profile: np.void, memo: Memo, wi
     base = IMPS_AT + imp * IMP_CELLS
     if cells[base + ImpCell.FLOOR] != ABSENT and cells[base + ImpCell.FLOOR] < 0:
         return -Bail.SLOT
-    place = _remembered(memo.keys, Group.SLOT, slot_key(cells, imp, profile), imp, wire)
+    key = slot_key(cells, imp, profile)
+    place = _remembered(memo.keys, Group.SLOT, key, imp, wire)
     if place < 0:
         return -Bail.SLOT_MISS
     row = memo.values[Group.SLOT, place]
@@ -425,6 +433,7 @@ def _add_imp(body: Bytes, imp: int, count: int, profile: np.void, memo: Memo, wi
     if cause < 0:
         return cause
     dealt = wire.counts[Count.DEALS]
+    first = wire.counts[Count.RECORDS]
     count = _add_deals(body, imp, count, profile, memo, wire)
     if count < 0:
         return count
@@ -433,6 +442,7 @@ def _add_imp(body: Bytes, imp: int, count: int, profile: np.void, memo: Memo, wi
             return -Bail.CAPACITY
     elif wire.counts[Count.DEALS] == dealt:
         _refuse(wire, imp, NoBidReason.DEAL_REQUIRED, Field.DEALS)
+    _note_slot(key, first, wire)
     return count
 
 

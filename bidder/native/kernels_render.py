@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bidder.native.kernels_copy import copy_bytes
+from bidder.native.kernels_memo import place_of
 from bidder.native.kernels_sign import TOKEN_CHARS, Record, sign_into
 from market.kernel import bare_kernel as kernel
+from market.kernels import hash_pair
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,7 +80,7 @@ NOTHING = 0
 BY_REQUEST = -1
 """A bid says what only this request asks for: ``bidder.answer`` writes this response.
 
-Native markup put together as asked, a flexible size, categories in another taxonomy.
+A flexible size, categories in another taxonomy, text that could be taken for a mark.
 """
 TOO_LONG = -2
 """The response may not fit ``out``: ``bidder.answer`` writes it."""
@@ -87,11 +89,12 @@ MISSING = -16
 
 ROW_MISSING = -1
 ROW_BY_REQUEST = -2
-"""In place of a row's first operation."""
+ROW_BY_SLOT = -3
+"""In place of a row's first operation; BY_SLOT: a native ad, which has a row for each slot."""
 
 ROW_DTYPE = np.dtype(
     [
-        # its operations, or ROW_MISSING or ROW_BY_REQUEST
+        # its operations, or ROW_MISSING and so on
         ("op_first", np.int32),
         ("op_count", np.int32),
         # the most bytes that a bid takes, ids of the request aside
@@ -101,7 +104,7 @@ ROW_DTYPE = np.dtype(
     ],
     align=True,
 )
-"""How the bids of one rendition are written."""
+"""How the bids of one rendition are written, or those of one for one native slot."""
 
 _TAG_CHARS = 14
 _QUOTE = np.uint8(ord('"'))
@@ -222,6 +225,30 @@ def copy_span(
 
 
 @kernel
+def native_key(slot_key: np.uint64, rendition_row: int) -> np.uint64:
+    """Returns what a rendition's markup for a native slot is found by, never 0."""
+    key = hash_pair(np.uint64(slot_key), np.uint64(rendition_row))
+    return key if key != np.uint64(0) else np.uint64(1)
+
+
+@kernel
+def row_of(decision: Record, slot_key: np.uint64, fragments: Fragments) -> int:
+    """Returns the row of ``Fragments.rows`` that a bid is written by, -1 if it is not made yet.
+
+    A slot without a key has no row of its own: its native bids have the row that says so.
+    """
+    row = np.int64(decision["rendition_row"])
+    if fragments.rows[row]["op_first"] != ROW_BY_SLOT or slot_key == np.uint64(0):
+        return row
+    keys = fragments.native_keys
+    key = native_key(slot_key, row)
+    place = place_of(keys, 0, key)
+    if keys[0, place] != key:
+        return -1
+    return fragments.rows.shape[0] - keys.shape[1] + place
+
+
+@kernel
 def write_field(
     kind: int, which: int, pool: npt.NDArray[np.uint8], key: int, key_count: int,
     decision: Record, opportunity: Record, out: npt.NDArray[np.uint8], at: int,
@@ -243,13 +270,13 @@ def write_field(
 def write_bid(
     body: npt.NDArray[np.uint8], id_spans: npt.NDArray[np.int32],
     deal_spans: npt.NDArray[np.int32], decision: Record, opportunity: Record, n: int,
-    fragments: Fragments, signing: Record, worker: int, suffix: int,
+    slot_key: np.uint64, fragments: Fragments, signing: Record, worker: int, suffix: int,
     out: npt.NDArray[np.uint8], at: int,
 ) -> int:  # fmt: skip
     """Signs and writes the bid of decision n as a JSON object from out[at]; returns its end."""
     sign_into(decision, opportunity, worker, signing)
     pool, ops = fragments.pool, fragments.ops
-    row = fragments.rows[decision["rendition_row"]]
+    row = fragments.rows[row_of(decision, slot_key, fragments)]
     first = row["op_first"]
     deal = deal_row(decision, opportunity)
     for op in range(first, first + row["op_count"]):
@@ -279,8 +306,8 @@ def write_bid(
 @kernel
 def length_max(
     records: npt.NDArray[np.void], id_spans: npt.NDArray[np.int32],
-    deal_spans: npt.NDArray[np.int32], decisions: npt.NDArray[np.void], count: int,
-    fragments: Fragments, taxonomy: int,
+    deal_spans: npt.NDArray[np.int32], slot_keys: npt.NDArray[np.uint64],
+    decisions: npt.NDArray[np.void], count: int, fragments: Fragments, taxonomy: int,
 ) -> int:  # fmt: skip
     """Returns an upper bound on the bytes of the response; <= 0: a code of ``render``."""
     spans = fragments.spans
@@ -294,12 +321,19 @@ def length_max(
         if item_row < 0:
             continue
         bid_count += 1
-        row = fragments.rows[decision["rendition_row"]]
+        rendition = fragments.rows[decision["rendition_row"]]
         seat = fragments.seats[item_row]
-        if row["op_first"] == ROW_MISSING or seat < 0:
+        if rendition["op_first"] == ROW_MISSING or seat < 0:
             return MISSING - n
-        is_renamed = row["has_taxonomies"] != 0 and taxonomy != 1
-        if row["op_first"] == ROW_BY_REQUEST or is_renamed or decision["ratio"] != 0:
+        is_renamed = rendition["has_taxonomies"] != 0 and taxonomy != 1
+        if is_renamed or decision["ratio"] != 0:
+            is_by_request = True
+            continue
+        row_number = row_of(decision, slot_keys[n], fragments)
+        if row_number < 0:
+            return MISSING - n
+        row = fragments.rows[row_number]
+        if row["op_first"] < 0:
             is_by_request = True
             continue
         deal = deal_row(decision, records[n])
@@ -317,8 +351,9 @@ def length_max(
 def write_response(
     body: npt.NDArray[np.uint8], records: npt.NDArray[np.void],
     id_spans: npt.NDArray[np.int32], deal_spans: npt.NDArray[np.int32],
-    decisions: npt.NDArray[np.void], count: int, fragments: Fragments, signing: Record,
-    worker: int, suffix: int, out: npt.NDArray[np.uint8], at: int,
+    slot_keys: npt.NDArray[np.uint64], decisions: npt.NDArray[np.void], count: int,
+    fragments: Fragments, signing: Record, worker: int, suffix: int, out: npt.NDArray[np.uint8],
+    at: int,
 ) -> int:  # fmt: skip
     """Writes the response from out[at]; returns where it ends. At least one decision bids.
 
@@ -351,8 +386,8 @@ def write_response(
             if later >= 0 and seats[later] == seat:
                 at = copy_span(pool, spans, piece, out, at)
                 at = write_bid(
-                    body, id_spans, deal_spans, decisions[m], records[m], m, fragments, signing,
-                    worker, suffix, out, at,
+                    body, id_spans, deal_spans, decisions[m], records[m], m, slot_keys[m],
+                    fragments, signing, worker, suffix, out, at,
                 )  # fmt: skip
                 piece = FRAME_NEXT_BID
         at = copy_span(pool, spans, FRAME_SEAT, out, at)
@@ -369,8 +404,8 @@ def write_response(
 def render(
     body: npt.NDArray[np.uint8], records: npt.NDArray[np.void],
     id_spans: npt.NDArray[np.int32], deal_spans: npt.NDArray[np.int32],
-    decisions: npt.NDArray[np.void], count: int, fragments: Fragments,
-    signing: npt.NDArray[np.void], worker: int, suffix: int, taxonomy: int,
+    slot_keys: npt.NDArray[np.uint64], decisions: npt.NDArray[np.void], count: int,
+    fragments: Fragments, signing: npt.NDArray[np.void], worker: int, suffix: int, taxonomy: int,
     out: npt.NDArray[np.uint8],
 ) -> int:  # fmt: skip
     """Writes the answer to a request from out[0]; returns its length, or <= 0: NOTHING and so on.
@@ -383,6 +418,7 @@ def render(
         records: ``Wire.records``.
         id_spans: ``Wire.spans``.
         deal_spans: ``Wire.deal_spans``.
+        slot_keys: ``Wire.slot_keys``.
         decisions: [N] of DECISION_DTYPE, of the first ``count`` records.
         count: decisions to look at.
         fragments: of the snapshot that was decided against.
@@ -392,7 +428,9 @@ def render(
         taxonomy: in which the request names categories (``Count.TAXONOMY``), 1 = the usual one.
         out: where it goes.
     """
-    bound = length_max(records, id_spans, deal_spans, decisions, count, fragments, taxonomy)
+    bound = length_max(
+        records, id_spans, deal_spans, slot_keys, decisions, count, fragments, taxonomy
+    )
     if bound <= 0:
         return bound
     head_count = span_length(fragments.spans, FRAME_HEAD)
@@ -405,8 +443,8 @@ def render(
         copy_span(fragments.pool, fragments.spans, FRAME_HEAD, out, 0)
         first = write_number(bound, out, head_count) + 4
     end = write_response(
-        body, records, id_spans, deal_spans, decisions, count, fragments, signing[0], worker,
-        suffix, out, first,
+        body, records, id_spans, deal_spans, slot_keys, decisions, count, fragments, signing[0],
+        worker, suffix, out, first,
     )  # fmt: skip
     if head_count == 0:
         return end

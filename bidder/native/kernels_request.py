@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bidder.kernels_bundle import opened
 from bidder.native.kernels_offer import fill_offer
 from bidder.native.kernels_read import read_body
 from market.kernel import bare_kernel as kernel
@@ -50,3 +51,24 @@ def read_request(
     else:
         wire.missed_count[0] = 0
     return -cause
+
+
+@kernel
+def read_bundled(
+    address: int,
+    kind: Any,  # noqa: ANN401 - whatever the bundle holds
+    first: int,
+    last: int,
+    lane: int,
+    arrival_ms: int,
+) -> int:
+    """As ``read_request``, with (body, profiles, keys, memo, wire) in a ``kernels_bundle``.
+
+    profiles: [P] of PROFILE_DTYPE, of which row ``lane`` is the exchange's; keys: [4] uint64, the
+    key of user pseudonyms and the key of the memo tables.
+    """
+    body, profiles, keys, memo, wire = opened(address, kind)
+    return read_request(
+        body, first, last, profiles[lane], arrival_ms, keys[0], keys[1], keys[2], keys[3], memo,
+        wire,
+    )  # fmt: skip

@@ -6,6 +6,10 @@ answer.py adds to every such bid is here without a change, and the bytes are the
 construction. Fragments are made at the first bid (tens of microseconds) and found again by their
 text after a new snapshot, so that a swap costs a worker next to nothing.
 
+A native ad is put together as its slot asks, so its fragments are those of a rendition and a slot:
+they are found by both, in a table of bounded size that is emptied when it is full. What the slot
+asks is not in the arrays that the kernel reads: `Renderer.make_native` wants it from the caller.
+
 What this file does not do: decide, or answer with a refusal.
 """
 
@@ -19,7 +23,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bidder.answer import BID_TAG_PLACES, response_of
+from bidder.answer import BID_TAG_PLACES, NOTHING_SPECIAL, response_of
+from bidder.native.kernels_memo import place_of
 from bidder.native.kernels_render import (
     FRAME_COUNT,
     MISSING,
@@ -39,9 +44,11 @@ from bidder.native.kernels_render import (
     OP_SUFFIX,
     OP_TEXT,
     ROW_BY_REQUEST,
+    ROW_BY_SLOT,
     ROW_DTYPE,
     ROW_MISSING,
     TOO_LONG,
+    native_key,
     render,
 )
 from bidder.native.kernels_sign import (
@@ -52,6 +59,7 @@ from bidder.native.kernels_sign import (
 )
 from bidder.native.wire import Count
 from bidder.native.wire import wire as new_wire
+from bidder.native_ad import Clip, native_markup
 from market.decision import DECISION_DTYPE
 from market.kernel import compiled_for
 from market.money import CURRENCY_NAMES
@@ -62,11 +70,15 @@ if TYPE_CHECKING:
 
     from bidder.answer import Answers, Shown
     from bidder.native.wire import Wire
+    from market.creative import NativeParts
     from market.exchange import ExchangeProfile
+    from market.openrtb import Bid, Native
     from market.snapshot import Snapshot
 
 POOL_BYTES: Final = 64 << 20
 """Room for fragments, about 2 kB a rendition. Memory is taken as it fills; full, it starts over."""
+NATIVE_PLACES: Final = 1 << 15
+"""Places for native ads, a power of two; half of them are used, which is what the pool holds."""
 _OPS_MAX: Final = 1 << 20
 _SPANS_MAX: Final = 4_096
 _TAXONOMY: Final = int(Count.TAXONOMY)
@@ -75,20 +87,24 @@ _ANSWER_BYTES: Final = 1 << 20
 _KEY_BLOCK_BYTES: Final = 128
 _CURRENCY_COUNT: Final = 1_000
 """ISO 4217 numbers have three digits."""
+_NO_CLIP: Final = Clip("", 0, 0, 0)
 
 
 class Fragments(NamedTuple):
     """What the kernel writes from.
 
-    R = renditions, L = line item rows, P = bytes, O = operations, S = spans.
+    R = renditions, C = places for native ads, L = line item rows, P = bytes, O = operations,
+    S = spans.
 
     Attributes:
         pool: [P] uint8, JSON.
         ops: [O, 4] int32: operation, its argument, first byte and byte count of its fragment.
-        rows: [R] of ROW_DTYPE.
+        rows: [R + C] of ROW_DTYPE: of the renditions, then of the places.
         seats: [L] int32, row of the span of its seat in quotes, -1 when not looked up yet.
         spans: [S, 2] int32, first and past-last byte in the pool: the FRAME_COUNT pieces of a
             response around its bids, then seats, and suffixes of the price macro.
+        native_keys: [1, C] uint64, open addressing as in `bidder.native.kernels_memo`: the
+            ``native_key`` of a rendition and a slot whose row R + place is made, 0 = empty.
     """
 
     pool: npt.NDArray[np.uint8]
@@ -96,6 +112,7 @@ class Fragments(NamedTuple):
     rows: npt.NDArray[np.void]
     seats: npt.NDArray[np.int32]
     spans: npt.NDArray[np.int32]
+    native_keys: npt.NDArray[np.uint64]
 
 
 class _Slot(NamedTuple):
@@ -229,6 +246,7 @@ class Renderer:
         *,
         pool_bytes: int = POOL_BYTES,
         answer_bytes: int = _ANSWER_BYTES,
+        native_places: int = NATIVE_PLACES,
     ) -> None:
         """Takes the answers whose bytes it must give, and what signs.
 
@@ -241,6 +259,7 @@ class Renderer:
                 render bodies alone.
             pool_bytes: room for fragments.
             answer_bytes: room for one answer.
+            native_places: for native ads, a power of two.
         """
         self.out = np.zeros(answer_bytes, np.uint8)
         self.signing = signing_of(notice_key)
@@ -250,6 +269,7 @@ class Renderer:
         self._code: Callable[..., int] | None = None
         self._pool_used = 0
         self._ops_used = 0
+        self._native_count = 0
         # By its text, what lies in the pool: (first operation, operations, most bytes) of a bid,
         # and the row of a span.
         self._places: dict[bytes, tuple[int, int, int]] = {}
@@ -260,6 +280,7 @@ class Renderer:
             rows=np.zeros(0, ROW_DTYPE),
             seats=np.zeros(0, np.int32),
             spans=np.zeros((_SPANS_MAX, 2), np.int32),
+            native_keys=np.zeros((1, native_places), np.uint64),
         )
         self.swap(answers, snapshot)
         self._start_over()
@@ -267,21 +288,24 @@ class Renderer:
     def swap(self, answers: Answers, snapshot: Snapshot) -> None:
         """Renders bids of ``snapshot`` from the next call on; fragments are kept by their text."""
         self._answers = answers
-        rows = np.zeros(rendition_count(snapshot), ROW_DTYPE)
+        places = self.fragments.native_keys.shape[1]
+        rows = np.zeros(rendition_count(snapshot) + places, ROW_DTYPE)
         rows["op_first"] = ROW_MISSING
         seats = np.full(snapshot.arrays.line_items.shape[0], -1, np.int32)
         self.fragments = self.fragments._replace(rows=rows, seats=seats)
+        self._forget_natives()
 
     def warm_up(self) -> None:
-        """Compiles (or loads) the kernel for the very types that requests will use."""
+        """Compiles (or loads) the kernels for the very types that requests will use."""
         self._bind()
+        self._native_place(np.uint64(1), 0)
 
     def _bind(self) -> Callable[..., int]:
         wire = new_wire()
         self._code = compiled_for(
             render, np.zeros(1, np.uint8), wire.records, wire.spans, wire.deal_spans,
-            np.zeros(1, DECISION_DTYPE), 0, self.fragments, self.signing, self._worker, -1, 1,
-            self.out,
+            wire.slot_keys, np.zeros(1, DECISION_DTYPE), 0, self.fragments, self.signing,
+            self._worker, -1, 1, self.out,
         )  # fmt: skip
         return self._code
 
@@ -295,6 +319,9 @@ class Renderer:
     ) -> int:
         """Writes the answer into ``out``; returns its length, or what ``kernels_render`` says else.
 
+        MISSING - n: decision n is for a native slot that is met for the first time, so
+        `make_native` must be called for it, then this again.
+
         The arrays must be writable and contiguous: the kernel does not look at their types.
 
         Args:
@@ -306,16 +333,16 @@ class Renderer:
         """
         code = self._code or self._bind()
         records, id_spans, deal_spans = wire.records, wire.spans, wire.deal_spans
+        slot_keys = wire.slot_keys
         taxonomy = wire.counts.item(_TAXONOMY)
         for _ in range(2 * count + 1):
             suffix = self.suffix_row(profile) if profile.price_suffix else -1
             written = code(
-                body, records, id_spans, deal_spans, decisions, count, self.fragments,
+                body, records, id_spans, deal_spans, slot_keys, decisions, count, self.fragments,
                 self.signing, self._worker, suffix, taxonomy, self.out,
             )  # fmt: skip
-            if written > MISSING:
+            if written > MISSING or not self.make(decisions[MISSING - written]):
                 return written
-            self.make(decisions[MISSING - written])
         # The pool is too small for the bids of this one response.
         return TOO_LONG
 
@@ -331,25 +358,74 @@ class Renderer:
         assert len(profile.price_suffix) <= _SUFFIX_BYTES_MAX, profile.price_suffix
         return self._span_row(profile.price_suffix) if profile.price_suffix else -1
 
-    def make(self, decision: np.void) -> None:
-        """Makes what is missing to render ``decision``, which bids."""
+    def make(self, decision: np.void) -> bool:
+        """Makes what is missing to render ``decision``, which bids; False if it is nothing.
+
+        Nothing, that is, that can be made without the request.
+        """
         line_item_row, rendition_row = (
             int(decision[name]) for name in ("line_item_row", "rendition_row")
         )
-        if self.fragments.seats[line_item_row] < 0:
+        is_seat = self.fragments.seats[line_item_row] < 0
+        if is_seat:
             seat = msgspec.json.encode(self._answers.seat(line_item_row)).decode()
             self.fragments.seats[line_item_row] = self._span_row(seat)
-        if self.fragments.rows["op_first"][rendition_row] == ROW_MISSING:
+        is_row = self.fragments.rows["op_first"][rendition_row] == ROW_MISSING
+        if is_row:
             shown = self._answers.shown(int(decision["creative_row"]), rendition_row)
             row = self._row(shown)
             self.fragments.rows[rendition_row] = *row, bool(shown.others)
+        return bool(is_seat or is_row)
+
+    def make_native(self, decision: np.void, slot_key: np.uint64, native: Native) -> None:
+        """Makes what is missing to render ``decision``, which bids with a native ad.
+
+        Args:
+            decision: that ``render`` asked for.
+            slot_key: of its record (``Wire.slot_keys``).
+            native: what the imp of its record asks for, as the default path decodes it.
+        """
+        rendition_row = int(decision["rendition_row"])
+        shown = self._answers.shown(int(decision["creative_row"]), rendition_row)
+        assert shown.native is not None, "only a native ad is missing by its slot"
+        row = self._native_row(shown, shown.native, native)
+        keys = self.fragments.native_keys
+        if 2 * self._native_count >= keys.shape[1]:
+            self._forget_natives()
+        key, place = self._native_place(slot_key, rendition_row)
+        self._native_count += int(keys[0, place] == 0)
+        # Rows of places are the last ones.
+        self.fragments.rows[place - keys.shape[1]] = *row, bool(shown.others)
+        keys[0, place] = key
+
+    def _native_place(self, slot_key: np.uint64, rendition_row: int) -> tuple[np.uint64, int]:
+        """Returns a native ad's key, and the place of it or of the gap where it would stand."""
+        key = np.uint64(native_key(slot_key, rendition_row))
+        return key, int(place_of(self.fragments.native_keys, 0, key))
+
+    def _forget_natives(self) -> None:
+        self.fragments.native_keys[:] = 0
+        self._native_count = 0
 
     def _row(self, shown: Shown) -> tuple[int, int, int]:
         """Returns the first fields of a record of ROW_DTYPE, its fragments now in the pool."""
-        # A text that could be taken for a mark is left to answer.py, too.
-        if shown.native is not None or _MARK.encode() in msgspec.json.encode(shown):
+        # A text that could be taken for a mark is left to answer.py.
+        if _MARK.encode() in msgspec.json.encode(shown):
             return ROW_BY_REQUEST, 0, 0
-        template = msgspec.json.encode(self._answers.fill(shown, **_MARKS))
+        if shown.native is not None:
+            return ROW_BY_SLOT, 0, 0
+        return self._placed(self._answers.fill(shown, **_MARKS))
+
+    def _native_row(self, shown: Shown, parts: NativeParts, native: Native) -> tuple[int, int, int]:
+        """Returns ``_row`` of a native ad for its slot, which has texts of its own: a version."""
+        if _MARK in native_markup(native, parts, _NO_CLIP, "", ""):
+            return ROW_BY_REQUEST, 0, 0
+        special = NOTHING_SPECIAL._replace(native=native)
+        return self._placed(self._answers.fill(shown, special=special, **_MARKS))
+
+    def _placed(self, bid: Bid) -> tuple[int, int, int]:
+        """Returns the first fields of a record of ROW_DTYPE for a bid with marks in it."""
+        template = msgspec.json.encode(bid)
         if len(template) > self.fragments.pool.shape[0] // 2:
             return ROW_BY_REQUEST, 0, 0
         name = hashlib.blake2b(template, digest_size=16).digest()
@@ -401,6 +477,7 @@ class Renderer:
         self._ops_used = self._pool_used = 0
         self.fragments.rows["op_first"] = ROW_MISSING
         self.fragments.seats[:] = -1
+        self._forget_natives()
         for piece, text in enumerate(self._frame):
             at = self._append(text)
             self.fragments.spans[piece] = at, self._pool_used

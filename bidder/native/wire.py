@@ -119,6 +119,8 @@ class Wire(NamedTuple):
         missed: [3 + N, 2] uint64, group and key of what is not remembered; `bidder.native.memo`'s.
         missed_imps: [3 + N] int32, the imp whose slot each is, -1 for none.
         missed_count: [1] int64, of them.
+        slot_keys: [N] uint64, what the memo knows the slot of record n by, 0 where it knows none:
+            records of one key are of imps that ask the same of every format, word for word.
     """
 
     records: npt.NDArray[np.void]
@@ -137,6 +139,7 @@ class Wire(NamedTuple):
     missed: npt.NDArray[np.uint64]
     missed_imps: npt.NDArray[np.int32]
     missed_count: npt.NDArray[np.int64]
+    slot_keys: npt.NDArray[np.uint64]
 
 
 def wire() -> Wire:
@@ -158,4 +161,5 @@ def wire() -> Wire:
         missed=np.zeros((3 + IMPS_MAX, 2), np.uint64),
         missed_imps=np.zeros(3 + IMPS_MAX, np.int32),
         missed_count=np.zeros(1, np.int64),
+        slot_keys=np.zeros(IMPS_MAX, np.uint64),
     )

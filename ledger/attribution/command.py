@@ -72,7 +72,7 @@ def run_attribute(
 
     Raises:
         BadInput: a model or level is none, or the folder holds no run.
-        NotReady: the store can be neither opened nor asked.
+        NotReady: the store can be neither opened nor asked, or its server is not there.
     """
     chosen = tuple(_named(Model, "model", name) for name in models) or tuple(Model)
     report = attribute(folder, chosen, _named(Level, "level", level), rules)
@@ -93,6 +93,8 @@ def attribute(folder: Path, models: Sequence[Model], level: Level, rules: Rules)
     try:
         engine = _engine_of(deployment)
     except NotReady:
+        if deployment.analytics_url:
+            raise
         # A running store has the embedded engine's folder: it answers, but only its own process
         # may write. What it cannot answer is an error again.
         return _report(StoreClient(deployment.store_socket), None, models, level, rules)

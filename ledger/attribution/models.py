@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
-from ledger.attribution import kernels
+from ledger.attribution import kernels, kernels_shapley
 from ledger.attribution.terms import CREDIT_MICROS, NOBODY, Level, Model
 from market.errors import BadInput
 from market.kernels import hash_pair
@@ -167,8 +167,8 @@ def _shapley_weights(
     idle_is_first = kernels.first_visits(idle_first, idle_channel, count)
     key_of = np.concatenate(
         [
-            kernels.set_keys(first, channel, is_first, keys),
-            kernels.set_keys(idle_first, idle_channel, idle_is_first, keys),
+            kernels_shapley.set_keys(first, channel, is_first, keys),
+            kernels_shapley.set_keys(idle_first, idle_channel, idle_is_first, keys),
         ]
     )
     conversion_count = first.shape[0] - 1
@@ -176,14 +176,14 @@ def _shapley_weights(
     set_of = set_of.astype(np.int64)
     path_count = np.bincount(set_of)
     converted = np.bincount(set_of[:conversion_count], minlength=set_key.shape[0])
-    member_first, member = kernels.set_members(
+    member_first, member = kernels_shapley.set_members(
         example, np.concatenate([first, first[-1] + idle_first[1:]]),
         np.concatenate([channel, idle_channel]), np.concatenate([is_first, idle_is_first]),
     )  # fmt: skip
-    phi = kernels.shapley_values(
+    phi = kernels_shapley.shapley_values(
         member_first, member, set_key, converted / path_count, converted > 0, keys
     )
-    return kernels.set_weights(
+    return kernels_shapley.set_weights(
         first, channel, is_first, set_of[:conversion_count], member_first, member, phi, count
     )
 

@@ -16,6 +16,7 @@ from bidder.server import HEAD
 from bidder.service import BidService
 from bidder.supply_chain import NO_SUPPLY
 from market.control import new_live_arrays
+from market.events import EVENT_DTYPE
 from market.state import CREDIT_DTYPE, CreditKind
 
 NOW_MS = 1_700_000_000_000
@@ -34,11 +35,11 @@ class Sink:
     def free_count(self):
         return self.room
 
-    def push(self, records):
-        if records.size > self.room:
+    def push_raw(self, record):
+        if self.room == 0:
             return False
-        self.room -= records.size
-        self.events += [record.copy() for record in records]
+        self.room -= 1
+        self.events.extend(np.frombuffer(bytes(record), EVENT_DTYPE))
         return True
 
 

@@ -48,9 +48,7 @@ def test_an_expression_has_the_highest_bound_of_its_line_items_and_a_group_of_it
     decider, bounds = bounds_of()
     decider.refresh()
     first = decider.snapshot.arrays.expression_first
-    typical = (
-        bounds.items["slope"] @ bounds.typical[:, 0] + bounds.items["reach"] @ bounds.typical[:, 1]
-    )
+    typical = bounds.items["slope"] @ bounds.typical[:, 0] + bounds.reaches @ bounds.typical[:, 1]
     for kind in range(2):
         values = bounds.items["value"][:, kind] + typical
         highest = [values[a:b].max() for a, b in pairwise(first)]

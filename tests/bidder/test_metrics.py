@@ -1,4 +1,4 @@
-"""What a worker counts: rows of a shared file, moving times, and the page that a scrape gets."""
+"""What a worker counts: rows of a shared file, and moving times."""
 
 from __future__ import annotations
 
@@ -11,20 +11,14 @@ from hypothesis import strategies as st
 from bidder.metrics import (
     BOUNDS_NS,
     BUCKET_COUNT,
-    STATUS_204,
-    Gauge,
     Stage,
     StageTimes,
-    WorkerMetrics,
     create_metrics_file,
-    expose,
     map_metrics,
     memory_metrics,
     quantile_ns,
     row_dtype,
 )
-from market.control import ControlBlock, Word, WorkerWord
-from market.decision import NoBidReason
 from market.deployment import Deployment
 from market.errors import Corrupt
 from market.exchange import DEFAULT_EXCHANGES
@@ -44,58 +38,6 @@ def deployment(tmp_path):
 def rows(deployment):
     create_metrics_file(deployment.metrics_path, deployment)
     return map_metrics(deployment.metrics_path, deployment)
-
-
-def page_of(rows, deployment, now_ns=0, words=()):
-    block = ControlBlock.create(deployment.control_path)
-    for word, value in words:
-        block.words[word] = value
-    block.worker(1)[WorkerWord.IS_READY] = 1
-    text = expose(rows, deployment, block, now_ns).split(b"\r\n\r\n", 1)[1].decode()
-    samples = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
-    assert len({name for name, _ in samples}) == len(samples), "no sample is told twice"
-    return {name: float(value) for name, value in samples}
-
-
-def test_whoever_is_asked_tells_of_all_workers(rows, deployment):
-    mine = WorkerMetrics(rows[0], deployment.exchanges)
-    others = WorkerMetrics(
-        map_metrics(deployment.metrics_path, deployment)[1], deployment.exchanges
-    )
-    mine.meters[1].responses[STATUS_204] += 2
-    others.meters[3].no_bids[NoBidReason.OVERLOADED] += 5
-    others.stages.add(Stage.DECIDE, 3_000)
-    others.gauges[Gauge.SHED_SHARE_PPM] = 250_000
-    page = page_of(rows, deployment)
-    labels = 'worker="0",exchange="default",status="204"'
-    assert page[f"lodestone_bid_responses_total{{{labels}}}"] == 2
-    labels = 'worker="1",exchange="verbose",reason="overloaded"'
-    assert page[f"lodestone_no_bids_total{{{labels}}}"] == 5
-    labels = 'worker="1",stage="decide"'
-    assert page[f"lodestone_stage_seconds_count{{{labels}}}"] == 1
-    assert page[f"lodestone_stage_seconds_sum{{{labels}}}"] == pytest.approx(3e-6)
-    assert page[f'lodestone_stage_seconds_bucket{{{labels},le="2e-06"}}'] == 0
-    assert page[f'lodestone_stage_seconds_bucket{{{labels},le="5e-06"}}'] == 1
-    assert page['lodestone_shed_share{worker="1"}'] == 0.25
-    assert page['lodestone_worker_ready{worker="1"}'] == 1
-
-
-def test_the_silence_of_recorder_and_controller_is_told_once_they_were_heard(rows, deployment):
-    second = 1_000_000_000
-    assert not any("silence" in name for name in page_of(rows, deployment, 9 * second))
-    words = [(Word.RECORDER_BEAT_NS, 4 * second), (Word.CONTROLLER_BEAT_NS, 9 * second)]
-    page = page_of(rows, deployment, 9 * second, words)
-    assert page['lodestone_silence_seconds{process="recorder"}'] == 5
-    assert page['lodestone_silence_seconds{process="controller"}'] == 0
-
-
-def test_labels_take_their_values_from_fixed_sets(rows, deployment):
-    for worker in range(2):
-        for row in (rows[worker],):
-            row["no_bids"][:, [int(reason) for reason in NoBidReason]] = 1
-    page = page_of(rows, deployment)
-    exchanges = len(DEFAULT_EXCHANGES)
-    assert len(page) < 2 * (exchanges * (4 + 4 + len(NoBidReason)) + len(Stage) * 25) + 100
 
 
 def test_a_file_for_other_workers_or_exchanges_is_corrupt(rows, deployment):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bidder.kernels_bound import item_bound, log_sigmoid, near_bound
+from bidder.kernels_bound import centre_logits, item_bound, log_sigmoid, near_bound
 from bidder.kernels_search import trailing_zeros
 from market.decision import NoBidReason
 from market.snapshot import GROUP_SIZE
@@ -133,7 +133,9 @@ def test_no_line_item_bids_above_its_bounds(seed):
             if decider.snapshot.arrays.landscape.shape[0]:
                 kind = 1
             if one.records["deal_count"][0] == 0:
-                assert np.log(rank) <= item_bound(item, kind, context) + 1e-4
+                x = int(decider.snapshot.arrays.line_items["expression"][row])
+                centre = centre_logits(decider._work, x)
+                assert np.log(rank) <= item_bound(item, kind, context, *centre) + 1e-4
                 assert np.log(rank) <= near_bound(item, kind, decider._work) + 1e-4
             assert rank <= item["ceiling"] + 1
 

@@ -6,14 +6,17 @@ import gzip
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 
+import msgspec
 import pytest
 
 from market.control import Word, WorkerWord
 from market.events import EventKind
+from market.exchange import DEFAULT_EXCHANGES
 from tests.bidder.requests import body_of
 from tests.bidder.workers import WorkerPlace
 from tests.ledger.recorders import REPOSITORY, until
@@ -159,3 +162,44 @@ def test_a_missing_deployment_is_one_line_and_code_2(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.decode().count("\n") == 1
+
+
+def _left(place):
+    """(exit code, the one line) of a worker that does not start."""
+    try:
+        code = place.process.wait(timeout=60)
+    finally:
+        place.stop(signal.SIGKILL)
+    (line,) = place.log().splitlines()
+    return code, line
+
+
+def test_a_supply_file_that_cannot_be_read_is_one_line_and_code_2(tmp_path):
+    folder = tmp_path / "supply"
+    (folder / "sellers.json").mkdir(parents=True)
+    (folder / "sellers.json" / "exchange.example.json").write_text(
+        '{"sellers": [{"seller_id": "1", "seller_type": "NOBODY"}]}'
+    )
+    code, line = _left(WorkerPlace(tmp_path / "run", supply_folder=os.fspath(folder)))
+    assert code == 2
+    assert line.startswith("worker 0: sellers.json of exchange.example: /sellers/0/seller_type")
+    code, line = _left(WorkerPlace(tmp_path / "other", supply_folder=os.fspath(tmp_path / "none")))
+    assert (code, "supply folder none: it is missing" in line) == (2, True)
+
+
+def test_a_profile_that_breaks_a_rule_is_one_line_and_code_2(tmp_path):
+    profile = msgspec.structs.replace(DEFAULT_EXCHANGES[0], currency="XXQ")
+    code, line = _left(WorkerPlace(tmp_path, exchanges=(profile,)))
+    assert code == 2
+    assert line == "worker 0: exchange 'default': currency is XXQ; it must be ISO 4217"
+
+
+def test_a_port_that_is_taken_is_one_line_and_code_1(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        place = WorkerPlace(tmp_path, bid_port=other.getsockname()[1])
+        code, line = _left(place)
+    assert code == 1
+    assert line.startswith("worker 0: ")
+    assert "in use" in line

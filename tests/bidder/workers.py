@@ -21,14 +21,15 @@ from market.snapshot import snapshot_path, write_snapshot
 from market.state import CREDIT_DTYPE
 from tests.bidder.services import catalogue_snapshot, funds_of
 from tests.ledger.recorders import REPOSITORY, WAIT_S, free_port, until
+from tests.pages import samples_of
 
 
 class WorkerPlace:
     """A run folder and the worker processes in it; most tests have one, worker 0."""
 
-    def __init__(self, folder, *, events_capacity=4_096, workers=1, **deployment):
+    def __init__(self, folder, *, events_capacity=4_096, workers=1, bid_port=0, **deployment):
         self.deployment = Deployment(
-            folder=str(folder), bid_port=free_port(), notice_port=1, control_port=2,
+            folder=str(folder), bid_port=bid_port or free_port(), notice_port=1, control_port=2,
             base_url="http://127.0.0.1:1", notice_key_hex="11" * 32, user_salt_hex="22" * 16,
             worker_count=workers, **deployment,
         )  # fmt: skip
@@ -127,11 +128,10 @@ class WorkerPlace:
         return np.concatenate(taken) if taken else np.zeros(0, EVENT_DTYPE)
 
     def metrics(self):
-        """The samples of ``GET /metrics``: {'name{labels}': value}."""
+        """The samples of ``GET /metrics``, see ``tests.pages``; up to a second old."""
         status, body = self.ask("GET", "/metrics")
         assert status == 200
-        lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
-        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+        return samples_of(body.decode())
 
     def stop(self, number=signal.SIGTERM):
         """Ends worker 0 (others are killed); returns (exit code, its log, seconds it took)."""

@@ -211,6 +211,9 @@ def test_open_reservations_of_a_killed_worker_expire_back(tmp_path):
         os.kill(first, signal.SIGKILL)
         until(lambda: _looked(supervisor) and supervisor.process_id("worker 0") != first)
         until(lambda: _looked(supervisor) and market.ledger().budgets[0].open_count == 0)
+        row = supervisor.block.worker(0)
+        until(lambda: row[WorkerWord.PID] == supervisor.process_id("worker 0"))
+        until(lambda: row[WorkerWord.IS_READY])
         # All of the budget can be bid again: nothing stays locked with the dead.
         spent, charged = 0, 0
         while spent < 900_000:

@@ -1,49 +1,52 @@
-"""The Prometheus text format, line by line."""
+"""The page that a scrape gets: its format, and how often it is made."""
 
 from __future__ import annotations
 
-from ledger.exposition import Exposition
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+
+from ledger.exposition import PAGE_S, MetricsPage
+
+SECOND_NS = 1_000_000_000
 
 
-def test_a_family_is_its_help_its_type_and_its_samples():
-    page = Exposition()
-    page.family(
-        "requests_total", "counter", "Requests.",
-        [((("exchange", "a"), ("status", "200")), 3), ((), 4)],
-    )  # fmt: skip
-    page.family("lag_seconds", "gauge", "Lag.", [((), 0.25)])
-    assert page.text() == (
-        "# HELP requests_total Requests.\n"
-        "# TYPE requests_total counter\n"
-        'requests_total{exchange="a",status="200"} 3\n'
-        "requests_total 4\n"
-        "# HELP lag_seconds Lag.\n"
-        "# TYPE lag_seconds gauge\n"
-        "lag_seconds 0.25\n"
-    )
+class Place:
+    def __init__(self, reason="a"):
+        self.now_ns, self.made, self.reason = 0, 0, reason
+        self.page = MetricsPage(self.families, lambda: self.now_ns)
+
+    def families(self):
+        self.made += 1
+        family = CounterMetricFamily("asked_total", "How often.", labels=("reason",))
+        family.add_metric((self.reason,), self.made)
+        yield family
+
+    def samples(self):
+        text = self.page.answer().split(b"\r\n\r\n", 1)[1].decode()
+        return [
+            (sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
 
 
-def test_buckets_are_cumulative_and_end_with_infinity():
-    page = Exposition()
-    page.histograms("took_seconds", "Time.", [0.001, 0.01], [((("stage", "x"),), [1, 2, 3], 0.5)])
-    assert page.text().splitlines()[2:] == [
-        'took_seconds_bucket{stage="x",le="0.001"} 1',
-        'took_seconds_bucket{stage="x",le="0.01"} 3',
-        'took_seconds_bucket{stage="x",le="+Inf"} 6',
-        'took_seconds_sum{stage="x"} 0.5',
-        'took_seconds_count{stage="x"} 6',
-    ]
-
-
-def test_label_values_are_escaped_and_a_family_without_samples_is_left_out():
-    page = Exposition()
-    page.family("none_total", "counter", "None.", [])
-    page.family("odd", "gauge", "Odd.", [((("name", 'a"b\\c\nd'),), 1)])
-    assert page.text().splitlines()[-1] == 'odd{name="a\\"b\\\\c\\nd"} 1'
-    assert "none_total" not in page.text()
+def test_a_page_holds_its_families_and_nothing_of_the_librarys_own():
+    assert Place('a"b\\c\nd').samples() == [("asked_total", {"reason": 'a"b\\c\nd'}, 1)]
 
 
 def test_the_answer_says_its_type_and_length():
-    head, body = Exposition().answer().split(b"\r\n\r\n")
+    head, body = Place().page.answer().split(b"\r\n\r\n", 1)
+    assert head.startswith(b"HTTP/1.1 200 ")
     assert b"content-type: text/plain; version=0.0.4; charset=utf-8" in head
     assert f"content-length: {len(body)}".encode() in head
+    assert body.startswith(b"# HELP asked_total How often.\n# TYPE asked_total counter\n")
+
+
+def test_a_page_is_made_once_a_second_however_often_it_is_asked_for():
+    place = Place()
+    first = place.page.answer()
+    for place.now_ns in range(0, int(PAGE_S * SECOND_NS), SECOND_NS // 100):
+        assert place.page.answer() is first
+    assert place.made == 1
+    place.now_ns = SECOND_NS
+    assert place.samples()[0][2] == 2

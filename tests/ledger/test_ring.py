@@ -191,3 +191,19 @@ def overwrite(path, at, word):
     with path.open("r+b") as file:
         file.seek(at)
         file.write(word.to_bytes(8, "little"))
+
+
+def test_a_record_pushed_as_its_bytes_is_read_as_the_record(tmp_path):
+    ring = Ring.create(tmp_path / "ring", PAIR, 3)
+    pushed = 0
+    for turn in range(5):
+        records = np.zeros(3, PAIR)
+        records[PAIR.names[0]] = np.arange(3) + 10 * turn
+        raw = records.view(np.uint8).data
+        width = PAIR.itemsize
+        for n in range(3):
+            assert ring.push_raw(raw[n * width : (n + 1) * width])
+            pushed += 1
+        assert not ring.push_raw(raw[:width])
+        assert ring.head == pushed
+        assert ring.drain(10).tobytes() == records.tobytes()

@@ -8,16 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bidder.native.kernels_memo import place_of
 from bidder.native.kernels_render import (
     NUMBER_EXPIRY_S,
     NUMBER_HEIGHT,
     NUMBER_MTYPE,
     NUMBER_WIDTH,
+    ROW_BY_REQUEST,
+    ROW_BY_SLOT,
+    ROW_DTYPE,
+    ROW_MISSING,
+    native_key,
     number_of,
+    row_of,
     write_bid_id,
     write_number,
     write_price,
 )
+from bidder.native.renderer import Fragments
 from market.decision import DECISION_DTYPE
 from market.money import PRICE_CPM_MICROS_MAX, price_to_wire
 from market.opportunity import OPPORTUNITY_DTYPE
@@ -80,3 +88,36 @@ def test_numbers_that_a_bid_leaves_out_are_negative():
     for bit, mtype in ((1, 1), (2, 2), (4, 3), (8, 4)):
         decision["format"] = bit
         assert number(NUMBER_MTYPE) == mtype
+
+
+@given(st.data())
+def test_a_native_ad_has_the_row_of_its_slot_and_every_other_bid_that_of_its_rendition(data):
+    rendition_count, places = 6, 16
+    kinds = data.draw(
+        st.lists(
+            st.sampled_from((ROW_BY_SLOT, ROW_BY_REQUEST, ROW_MISSING, 0, 40)),
+            min_size=rendition_count, max_size=rendition_count,
+        )
+    )  # fmt: skip
+    slots = st.integers(1, 2**64 - 1) | st.integers(1, 3)
+    pairs = st.tuples(slots, st.integers(0, rendition_count - 1))
+    known = data.draw(st.lists(pairs, max_size=places // 2, unique=True))
+    fragments = Fragments(
+        pool=np.zeros(1, np.uint8), ops=np.zeros((1, 4), np.int32),
+        rows=np.zeros(rendition_count + places, ROW_DTYPE), seats=np.zeros(1, np.int32),
+        spans=np.zeros((1, 2), np.int32), native_keys=np.zeros((1, places), np.uint64),
+    )  # fmt: skip
+    fragments.rows["op_first"][:rendition_count] = kinds
+    expected = {}
+    for slot, row in known:
+        key = np.uint64(native_key(np.uint64(slot), row))
+        place = place_of(fragments.native_keys, 0, key)
+        fragments.native_keys[0, place] = key
+        expected[slot, row] = rendition_count + place
+    assert len(set(expected.values())) == len(known)
+    decision = np.zeros(1, DECISION_DTYPE)
+    for slot, row in [*known, *data.draw(st.lists(pairs, max_size=4)), (0, 0)]:
+        decision["rendition_row"] = row
+        by_slot = kinds[row] == ROW_BY_SLOT and slot != 0
+        found = row_of(decision[0], np.uint64(slot), fragments)
+        assert found == (expected.get((slot, row), -1) if by_slot else row)

@@ -312,3 +312,31 @@ def test_a_profile_that_is_too_long_for_its_record_names_the_rule():
     many = msgspec.structs.replace(PLAIN, auction_types={str(500 + n): 1 for n in range(65)})
     with pytest.raises(BadInput, match="auction_types has 65"):
         profile_record(many, (1, 2))
+
+
+def test_records_of_slots_that_ask_the_same_have_one_key_and_others_have_others():
+    native = {"native": {"request": '{"assets":[{"id":1,"title":{"len":90}}]}'}}
+    spaced = {"native": {"request": '{"assets": [{"id":1,"title":{"len":90}}]}'}}
+    imps = [
+        {"id": "1", "tagid": "top", "bidfloor": 1.5, **native},
+        {"id": "2", **native, "pmp": {"deals": [{"id": "deal-1"}, {"id": "deal-2"}]}},
+        {"id": "3", **spaced},
+        {"id": "4", "banner": {"w": 300, "h": 250}, **native},
+        {"id": "5", "native": {**native["native"], "ver": "1.1"}},
+    ]
+    body = full_with(imp=imps)
+    pair = Pair()
+    seen = []
+    for profile in (PLAIN, DEFAULT_EXCHANGES[1]):
+        assert pair.cause(body, profile) is Bail.READ
+        wire = pair.reader.wire
+        count = int(wire.counts[Count.RECORDS])
+        assert wire.imp_index[:count].tolist() == [0, 1, 1, 1, 2, 3, 4]
+        by_imp = {}
+        for imp, key in zip(wire.imp_index[:count], wire.slot_keys[:count], strict=True):
+            by_imp.setdefault(int(imp), set()).add(int(key))
+        assert by_imp[0] == by_imp[1]
+        assert all(len(keys) == 1 for keys in by_imp.values())
+        seen += {key for keys in by_imp.values() for key in keys}
+    assert len(set(seen)) == len(seen) == 2 * 4
+    assert 0 not in seen

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bidder import server
 from bidder.answer import CLICK_URL, IMPRESSION_URL, Answers, BidPlace, Special, respond
-from bidder.native.kernels_render import BY_REQUEST, NOTHING, TOO_LONG
+from bidder.native.kernels_render import BY_REQUEST, MISSING, NOTHING, TOO_LONG
 from bidder.native.renderer import _MARKS, Renderer
 from bidder.native.wire import Count
 from bidder.native.wire import wire as new_wire
@@ -23,7 +23,7 @@ from market.decision import DECISION_DTYPE
 from market.exchange import DEFAULT_EXCHANGES
 from market.money import CURRENCY_NAMES, PRICE_CPM_MICROS_MAX
 from market.notices import open_notice
-from market.openrtb import Audio, Banner, BidResponse, Deal, Imp, Native, Video
+from market.openrtb import Audio, Banner, BidResponse, Deal, Imp, Video
 from market.openrtb_decode import decode_request
 from tests.bidder.requests import body_of
 from tests.bidder.services import BASE_URL, KEY, NOW_MS, service_of
@@ -31,7 +31,7 @@ from tests.bidder.worlds import campaigns_of, snapshot_of
 
 pytestmark = pytest.mark.plain
 
-HEAD = server._HEAD + b"content-length: "
+HEAD = server.HEAD + b"content-length: "
 PLAIN = DEFAULT_EXCHANGES[0]
 ENCRYPTED = msgspec.structs.replace(DEFAULT_EXCHANGES[1], price_suffix="GOOG")
 WORKER = 3
@@ -56,10 +56,31 @@ NASTY = (
     "}}",
 )
 SLOTS = (IMPRESSION_URL, CLICK_URL)
-OFFERED = {
-    1: {"banner": Banner()}, 2: {"video": Video()}, 4: {"audio": Audio()}, 8: {"native": Native()},
-}  # fmt: skip
-"""An imp of each format."""
+OFFERED = {1: {"banner": Banner()}, 2: {"video": Video()}, 4: {"audio": Audio()}}
+"""An imp of each format but native."""
+
+
+def native_of(request, ver=None):
+    """What the default path decodes of a native slot."""
+    native = {"request": request, **({"ver": ver} if ver else {})}
+    return decode_request(body_of({"banner": None, "native": native})).imp[0].native
+
+
+TITLE = {"id": 7, "required": 1, "title": {"len": 90}}
+MAIN = {"id": 8, "img": {"type": 3, "wmin": 1, "hmin": 1}}
+TEXTS = [{"id": 9 + kind, "data": {"type": kind, "len": 20}} for kind in (1, 2, 12)]
+TAKES_PIXEL = [{"event": 1, "methods": [1, 2]}]
+MARKED = native_of({"ver": "1.2 @slot-07@", "assets": [TITLE]})
+NATIVES = (
+    native_of({"ver": "1.2", "assets": [TITLE, MAIN, *TEXTS], "eventtrackers": TAKES_PIXEL}),
+    native_of(msgspec.json.encode({"ver": "1.2", "assets": [MAIN, TITLE]}).decode(), "1.2"),
+    native_of(msgspec.json.encode({"native": {"ver": "1.0", "assets": [TITLE, MAIN]}}).decode()),
+    native_of({"native": {"assets": [{"id": 1, "video": {"mimes": ["video/mp4"]}}, *TEXTS]}}),
+    native_of({"assets": [], "eventtrackers": TAKES_PIXEL}, '1.2 "\\\n{{</script>é😀'),
+    native_of({"ver": 1.1, "assets": [{"id": -3, "title": {"len": 6}}]}),
+    MARKED,
+)
+"""Native slots; the key of each is its place and 1, 0 of one that the memo does not know."""
 
 
 def markup_of(rng):
@@ -123,6 +144,9 @@ class Case:
             self.wire.deal_spans[row] = placed(deal_id)
         self.body = np.frombuffer(bytes(body) + bytes(32), np.uint8).copy()
         self.deal_ids = deal_ids
+        self.slots = [rng.choice((*range(len(NATIVES)), 0, 1, 2)) for _ in imp_ids]
+        for n, slot in enumerate(self.slots):
+            self.wire.slot_keys[n] = rng.choice((0,) + 19 * (slot + 1,))
         self.decisions = np.zeros(count + 2, DECISION_DTYPE)
         self.decisions["line_item_row"] = self.decisions["creative_row"] = -1
         self.decisions["deal_index"] = -1
@@ -167,6 +191,12 @@ class Case:
         """What the kernel wrote, or its code."""
         count = len(self.imp_ids)
         length = renderer.render(self.body, self.wire, self.decisions, count, self.profile)
+        for _ in range(2 * count):
+            if length <= MISSING:
+                n = MISSING - length
+                key, native = self.wire.slot_keys[n], NATIVES[self.slots[n]]
+                renderer.make_native(self.decisions[n], key, native)
+                length = renderer.render(self.body, self.wire, self.decisions, count, self.profile)
         return renderer.written(length) if length > 0 else length
 
     def expected(self, answers):
@@ -183,7 +213,8 @@ class Case:
             )  # fmt: skip
             first = int(record["deal_first"])
             deals = tuple(Deal(id=deal) for deal in self.deal_ids[first:])
-            imp = Imp(id=imp_id, **OFFERED[int(decision["format"])])
+            slot = {"native": NATIVES[self.slots[n]]}
+            imp = Imp(id=imp_id, **OFFERED.get(int(decision["format"]), slot))
             bids.append(answers.bid(imp, deals, decision.item(), at))
             currency = int(decision["bid_currency"])
         if not bids:
@@ -193,15 +224,16 @@ class Case:
 
     def drop_what_python_writes(self, snapshot):
         """Takes back the bids that the kernel leaves to the default path."""
-        for decision in self.decisions:
-            if self.is_left(snapshot, decision):
+        for n, decision in enumerate(self.decisions[: len(self.imp_ids)]):
+            if self.is_left(snapshot, n):
                 decision["line_item_row"] = decision["creative_row"] = -1
 
     def is_by_request(self, snapshot):
-        return any(self.is_left(snapshot, decision) for decision in self.decisions)
+        return any(self.is_left(snapshot, n) for n in range(len(self.imp_ids)))
 
-    def is_left(self, snapshot, decision):
+    def is_left(self, snapshot, n):
         """Whether the kernel leaves this bid to the default path."""
+        decision = self.decisions[n]
         row = decision["creative_row"]
         if row < 0:
             return False
@@ -209,7 +241,9 @@ class Case:
         place = decision["rendition_row"] - snapshot.arrays.creatives["rendition_first"][row]
         has_mark = b"@slot-" in msgspec.json.encode((text.adms[place], text.language))
         is_renamed = bool(text.categories_by_taxonomy) and self.taxonomy != 1
-        return text.native is not None or has_mark or is_renamed or decision["ratio"] != 0
+        is_marked = NATIVES[self.slots[n]] is MARKED or self.wire.slot_keys[n] == 0
+        is_open = text.native is not None and is_marked
+        return is_open or has_mark or is_renamed or decision["ratio"] != 0
 
 
 @cache
@@ -372,7 +406,7 @@ def test_a_pool_that_is_too_small_starts_over_and_never_gives_a_wrong_answer():
         over += renderer._pool_used < before
         if isinstance(found, int):
             left += found == TOO_LONG
-            assert found == TOO_LONG or expected is None
+            assert found == TOO_LONG or found <= MISSING or expected is None
         else:
             assert found == expected
     assert over
@@ -454,3 +488,73 @@ def test_every_argument_of_a_bid_has_a_mark():
     assert arguments == set(_MARKS), "what differs between bids needs a slot in the renderer"
     is_seen = {"native", "ratio", "slotinpod", "taxonomy"}
     assert set(Special._fields) == is_seen, "what is special must be left to answer.py"
+
+
+def native_case(rng, snapshot, count=None):
+    """A request of which every imp that is bid on gets a native ad that the kernel can write."""
+    case = case_of(rng, snapshot, count)
+    case.drop_what_python_writes(snapshot)
+    for decision in case.decisions:
+        row = decision["creative_row"]
+        if row >= 0 and snapshot.head.creatives[row].native is None:
+            decision["line_item_row"] = decision["creative_row"] = -1
+    return case
+
+
+def native_count(case):
+    return int((case.decisions["line_item_row"] >= 0).sum())
+
+
+def test_native_ads_for_every_slot_are_those_of_the_default_path():
+    rng = random.Random(11)
+    snapshot, _, _ = shared()
+    renderer, answers = renderer_of(snapshot)
+    met = set()
+    for _ in range(600):
+        case = native_case(rng, snapshot)
+        if same(case, renderer, answers, snapshot):
+            bids = np.flatnonzero(case.decisions["line_item_row"] >= 0)
+            met |= {(case.profile.name, case.slots[n]) for n in bids}
+    slots = {slot for slot, native in enumerate(NATIVES) if native is not MARKED}
+    assert met == {(profile.name, slot) for profile in (PLAIN, ENCRYPTED) for slot in slots}
+
+
+def test_a_native_ad_is_made_once_for_a_slot_and_again_after_a_swap():
+    rng = random.Random(12)
+    snapshot, _, _ = shared()
+    renderer, answers = renderer_of(snapshot)
+    cases = [
+        case for case in (native_case(rng, snapshot) for _ in range(300)) if native_count(case)
+    ]
+    for case in cases:
+        assert same(case, renderer, answers, snapshot)
+    used = renderer._pool_used
+
+    def direct(case):
+        count = len(case.imp_ids)
+        return renderer.render(case.body, case.wire, case.decisions, count, case.profile)
+
+    assert all(direct(case) > 0 for case in cases)
+    renderer.swap(answers, snapshot)
+    assert all(direct(case) <= MISSING for case in cases)
+    for case in cases:
+        assert same(case, renderer, answers, snapshot)
+    assert renderer._pool_used == used, "nothing is written twice"
+
+
+def test_a_table_of_native_ads_that_is_full_is_emptied_and_never_gives_a_wrong_one():
+    rng = random.Random(13)
+    snapshot, _, _ = shared()
+    renderer, answers = renderer_of(snapshot, native_places=8)
+    emptied = before = 0
+    for _ in range(300):
+        case = native_case(rng, snapshot, rng.choice((1, 2)))
+        assert same(case, renderer, answers, snapshot) == (native_count(case) > 0)
+        filled = int(np.count_nonzero(renderer.fragments.native_keys))
+        assert filled <= 4
+        emptied += filled < before
+        before = filled
+    assert emptied > 3
+    case = native_case(rng, snapshot, 64)
+    assert native_count(case) > 8
+    assert case.rendered(renderer) <= MISSING, "more at once than it holds are left to answer.py"

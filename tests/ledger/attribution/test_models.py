@@ -124,6 +124,20 @@ def test_credits_are_the_twins(
     check_is_the_twins(made, rules, identity, person, model, level)
 
 
+@pytest.mark.plain
+@pytest.mark.parametrize("model", list(Model))
+def test_credits_of_crowded_worlds_are_the_twins(model):
+    """Where paths are long and mixed, which hypothesis seldom draws."""
+    rules = Rules(
+        lookback=Lookback(click_ms=30, view_ms=20),
+        lookbacks={2: Lookback(click_ms=12, view_ms=40)},
+        half_life_ms=9,
+    )
+    for seed in range(25):
+        made = world(seed, 45, 12, span_ms=60, users=4)
+        check_is_the_twins(made, rules, NOBODY_LINKED, {}, model, list(Level)[seed % 4])
+
+
 @pytest.mark.parametrize("model", list(Model))
 def test_a_person_with_thousands_of_touches_is_the_twins(model):
     made = world(5, 3_000, 6, span_ms=500, users=2)
@@ -197,6 +211,7 @@ def effects_of(made):
     return dict(zip(made.names, found.tolist(), strict=True))
 
 
+@pytest.mark.plain
 def test_removal_effects_of_the_textbook_example_are_as_published():
     """S. Bryl, "Marketing Multi-Channel Attribution model with R (part 1)", 2016: 0.5, 1, 1."""
     found = effects_of(counted([("123", 1, 0, 0), ("1", 0, 0, 1), ("23", 0, 0, 1)]))
@@ -212,6 +227,7 @@ def test_removal_effects_are_those_that_another_tool_published_from_a_simulation
     assert found == pytest.approx({"A": 1.0, "B": 0.5})
 
 
+@pytest.mark.plain
 def test_shapley_shares_follow_the_observed_rates():
     # Rates: a 1/4, b 1/2, ab 1/1. phi_a = 1/4 + 1/2, phi_b = 1/2 + 1/2 of 7/4.
     made = counted([("a", 1, 0, 3), ("b", 1, 0, 1), ("ab", 1, 700, 0)])
@@ -223,6 +239,7 @@ def test_shapley_shares_follow_the_observed_rates():
     assert found.value_micros[both].tolist() == [300, 400]
 
 
+@pytest.mark.plain
 def test_a_path_of_many_channels_has_the_exact_shapley_values():
     """Fourteen channels: more subsets than observed members, so that the sets are scanned."""
     names = "abcdefghijklmn"

@@ -53,7 +53,7 @@ def world(seed: int, bid_count: int, conversion_count: int, span_ms: int, users:
         else np.ones(conversion_count, np.uint32),
         user_key=pick(0, users, conversion_count, np.uint64),
         at_ms=rng.integers(0, span_ms * 5 // 4, conversion_count),
-        value_micros=rng.integers(-50, 10**9, conversion_count),
+        value_micros=rng.integers(-50, 2**45, conversion_count) >> rng.integers(0, 45),
         account_currency=np.full(conversion_count, 840, np.uint16),
     )
     return World(bids, conversions, rows_of(bids), rows_of(conversions))
