@@ -17,12 +17,14 @@ import numpy.typing as npt
 from bidder.explanation import CreativeVerdict, Failed, Verdict
 from bidder.expressions import ad_categories
 from bidder.kernels_bid import condition_obstacle, currency_index, evaluate, find_deal, floor_of
+from bidder.kernels_bundle import Bundle
 from bidder.kernels_cap import cap_obstacle
 from bidder.kernels_creative import creative_obstacle
 from bidder.no_bid import explain
 from bidder.recommendation.kernels import context_side
+from bidder.work import new_work
 from market.chance import code_of
-from market.decision import DECISION_DTYPE, LIST_DETAIL, NoBidReason
+from market.decision import LIST_DETAIL, NoBidReason
 from market.events import FEATURE_COUNT
 from market.features import CONTEXT_BUCKETS, CONTEXT_DIMENSIONS
 from market.kernels import context_features, scale_up
@@ -131,8 +133,8 @@ class RecordCase:
         self._deals = offer.opportunities.deals
         imps = raw.get("imp")
         self._raw = {**raw, "imp": imps[offer.imp_indexes[n]] if isinstance(imps, list) else {}}
-        self._vector = np.zeros(self._arrays.context_vectors.shape[1])
-        self._bias, self._chosen = np.zeros(2), np.zeros(2)
+        self._work = new_work(case.snapshot)
+        self._versions = np.zeros(3, np.uint32)
         first, count = self._slice(CodeList.SEGMENT)
         features = np.zeros(FEATURE_COUNT, np.uint32)
         context_features(
@@ -141,8 +143,8 @@ class RecordCase:
         )  # fmt: skip
         if self._arrays.creatives.shape[0]:
             context_side(
-                features, self._arrays.context_vectors, self._arrays.context_bias, self._vector,
-                self._bias,
+                features, self._arrays.context_vectors, self._arrays.context_bias,
+                self._work.vector, self._work.bias,
             )  # fmt: skip
         # The same with all lifted that is not the creative's, the price's or the money's.
         self._lifted_arrays = _lifted_arrays(self._arrays)
@@ -252,7 +254,7 @@ class RecordCase:
     def _conditions(self, campaign: Campaign, line_item: LineItem, row: int) -> Iterator[Failed]:
         record, arrays = self._record, self._arrays
         columns = arrays.line_items[row]
-        deal = find_deal(record, self._codes, self._deals, arrays, columns)
+        deal = self._deal(columns)
         if deal < 0 and (record["is_private"] or columns["is_deal_only"]):
             only = "only on its deals: " if columns["is_deal_only"] else "deals: "
             yield self._failed(
@@ -268,7 +270,7 @@ class RecordCase:
             yield self._failed(NoBidReason.NOT_ACTIVE, f"campaign is {campaign.status.value}")
         for name in _CONDITIONS:
             others = {each: 0 for each in _CONDITIONS if each != name}
-            reason = condition_obstacle(record, arrays, _lifted(columns, others))
+            reason = condition_obstacle(record, arrays.areas, _lifted(columns, others))
             if reason:
                 yield self._failed(NoBidReason(reason), _condition_text(line_item, name))
 
@@ -299,7 +301,7 @@ class RecordCase:
         first, count = int(columns["creative_first"]), int(columns["creative_count"])
         reasons = [
             cap_obstacle(
-                self._record, self._arrays, self._state.cap_slots, 0, columns, creative_row
+                self._record, self._arrays.caps, self._state.cap_slots, 0, columns, creative_row
             )
             for creative_row in (-1, *range(first, first + count))
         ]
@@ -322,21 +324,28 @@ class RecordCase:
         money: npt.NDArray[np.int64] | None = None,
     ) -> tuple[int, np.void]:
         """Returns what stops the bid of a line item, and the bid; with a record: what is lifted."""
-        offer = np.zeros(1, DECISION_DTYPE)
         is_lifted = record is not None
         state = self._state
         if is_lifted:
             state = state._replace(cap_slots=self._no_counts)
         if money is not None:
             state = state._replace(available_micros=money)
-        stop = evaluate(
-            record if is_lifted else self._record, self._codes,
-            self._deals if deals is None else deals,
+        bundle = Bundle(
             self._lifted_arrays if is_lifted else self._arrays,
-            self._lifted_live if is_lifted else self._case.live, state, row, 0,
-            self._case.snapshot.head.seed, self._vector, self._bias, self._chosen, offer[0],
+            self._lifted_live if is_lifted else self._case.live, state, self._work,
+            self._versions,
         )  # fmt: skip
-        return stop, offer[0]
+        stop = evaluate(
+            bundle.address, bundle.kind, record if is_lifted else self._record, self._codes,
+            self._deals if deals is None else deals, row, 0, self._case.snapshot.head.seed,
+        )  # fmt: skip
+        return stop, self._work.offer[0].copy()
+
+    def _deal(self, line_item: Record) -> int:
+        return find_deal(
+            self._record, self._codes, self._deals, self._arrays.deal_codes,
+            self._arrays.domain_codes, line_item,
+        )  # fmt: skip
 
     def _price(self, row: int) -> tuple[np.void | None, float | None]:
         """Returns the bid with every rule lifted but the creatives', and the imp's floor."""
@@ -367,7 +376,7 @@ class RecordCase:
         """Returns the floor for the creative of ``offer``, in the currency of its bid."""
         arrays = self._arrays
         columns = arrays.line_items[row]
-        deal = find_deal(self._record, self._codes, self._deals, arrays, columns)
+        deal = self._deal(columns)
         creative = arrays.creatives[int(offer["creative_row"])]
         floor, currency = floor_of(
             self._record, self._codes, self._deals, deal, creative["format"],

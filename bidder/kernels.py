@@ -218,9 +218,8 @@ def decide_block(
             best[0]["propensity"] = 1.0
             if arrays.line_items[best[0]["line_item_row"]]["creative_count"] > 1:
                 best[0]["propensity"] = choice_propensity(
-                    opportunity, arrays, state.cap_slots, worker, best[0], work.vector, work.bias,
-                    seed, work.draws,
-                )  # fmt: skip
+                    address, kind, opportunity, worker, best[0], seed
+                )
             commit(address, kind, opportunity, worker, best[0])
             decisions[n] = best[0]
             state.no_bids[0] += 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from bidder.kernels_bundle import Kind, opened
 from bidder.kernels_cap import cap_obstacle
 from bidder.kernels_creative import choose_creative, creatives_obstacle, show
 from bidder.kernels_terms import condition_obstacle, find_deal, floor_of
@@ -25,9 +26,7 @@ from market.snapshot import LANDSCAPE_POINTS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from market.control import LiveArrays
     from market.snapshot import SnapshotArrays
-    from market.state import BidState
 
 
 Record: TypeAlias = Any
@@ -128,11 +127,12 @@ def shaded_price(
 
 @kernel
 def price_offer(
+    address: int,
+    kind: Kind,
     opportunity: Record,
     codes: npt.NDArray[np.uint64],
     deals: npt.NDArray[np.void],
     deal_index: int,
-    arrays: SnapshotArrays,
     line_item: Record,
     creative: Record,
     bid: float,
@@ -147,6 +147,7 @@ def price_offer(
     no price landscape; account, currency: indexes of the account's and the bid's currency. The
     price may be below the floor.
     """
+    arrays, _, _, _, _ = opened(address, kind)
     rate = arrays.rates_micros[account, currency]
     floor, floor_currency = floor_of(
         opportunity, codes, deals, deal_index, creative["format"], creative["duration_ms"]
@@ -198,47 +199,45 @@ def price_offer(
 
 @kernel
 def evaluate(  # noqa: C901, PLR0911 - one check after the other
+    address: int,
+    kind: Kind,
     opportunity: Record,
     codes: npt.NDArray[np.uint64],
     deals: npt.NDArray[np.void],
-    arrays: SnapshotArrays,
-    live: LiveArrays,
-    state: BidState,
     row: int,
     worker: int,
     seed: int,
-    vector: npt.NDArray[np.float64],
-    bias: npt.NDArray[np.float64],
-    chosen: npt.NDArray[np.float64],
-    offer: Record,
 ) -> int:
-    """Fills offer[...] with the bid of line item ``row``; returns the NoBidReason that stops it.
+    """Fills work.offer[0] with the bid of line item ``row``; returns the NoBidReason that stops it.
 
-    offer is one record of DECISION_DTYPE. Returns 0 (BID) when the offer stands.
+    Returns 0 (BID) when the offer stands. Takes its arrays by address (``kernels_bundle``): by
+    value, each call would move a hundred and fifty words.
     """
+    arrays, live, state, work, _ = opened(address, kind)
+    chosen, offer = work.chosen, work.offer[0]
     line_item: Record = arrays.line_items[row]
-    deal_index = find_deal(opportunity, codes, deals, arrays, line_item)
+    deal_index = find_deal(
+        opportunity, codes, deals, arrays.deal_codes, arrays.domain_codes, line_item
+    )
     if deal_index < 0 and (opportunity["is_private"] or line_item["is_deal_only"]):
         return R_DEAL
     if not line_item["start_at_ms"] <= opportunity["arrival_ms"] < line_item["end_at_ms"]:
         return R_FLIGHT
     if not live.is_active[row]:
         return R_NOT_ACTIVE
-    reason = condition_obstacle(opportunity, arrays, line_item)
+    reason = condition_obstacle(opportunity, arrays.areas, line_item)
     if reason != 0:
         return reason
     account = currency_index(arrays.currencies, line_item["account_currency"])
     currency = bid_currency_index(opportunity, arrays, account)
     if account < 0 or currency < 0:
         return R_CURRENCY
-    reason = cap_obstacle(opportunity, arrays, state.cap_slots, worker, line_item, -1)
+    reason = cap_obstacle(opportunity, arrays.caps, state.cap_slots, worker, line_item, -1)
     if reason != 0:
         # A cap is only reached by what could be shown.
-        obstacle = creatives_obstacle(opportunity, arrays, line_item)
+        obstacle = creatives_obstacle(opportunity, arrays.creatives, line_item)
         return obstacle if obstacle != 0 else reason
-    creative_row, reached = choose_creative(
-        opportunity, arrays, state.cap_slots, worker, line_item, vector, bias, seed, chosen
-    )
+    creative_row, reached = choose_creative(address, kind, opportunity, line_item, worker, seed)
     if creative_row < 0:
         return reached if reached != 0 else R_SIZE
     value, bid = bid_value(
@@ -247,7 +246,7 @@ def evaluate(  # noqa: C901, PLR0911 - one check after the other
     )  # fmt: skip
     creative: Record = arrays.creatives[creative_row]
     reason = price_offer(
-        opportunity, codes, deals, deal_index, arrays, line_item, creative, bid,
+        address, kind, opportunity, codes, deals, deal_index, line_item, creative, bid,
         live.shading_factor[row], account, currency, offer,
     )  # fmt: skip
     if reason != 0:

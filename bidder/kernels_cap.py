@@ -20,8 +20,6 @@ from market.state import CAP_PROBES
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from market.snapshot import SnapshotArrays
-
 
 Record: TypeAlias = Any
 """One record of a structured array (``np.void``): numpy's stubs take its fields for arrays."""
@@ -105,7 +103,7 @@ def cap_add(
 @kernel
 def cap_obstacle(
     opportunity: Record,
-    arrays: SnapshotArrays,
+    caps: npt.NDArray[np.void],
     slots: npt.NDArray[np.void],
     worker: int,
     line_item: Record,
@@ -117,7 +115,7 @@ def cap_obstacle(
     A user who may not be known cannot be counted: a capped line item then does not bid.
     """
     for c in range(line_item["cap_first"], line_item["cap_first"] + line_item["cap_count"]):
-        cap = arrays.caps[c]
+        cap = caps[c]
         if cap["creative_row"] != creative_row:
             continue
         if opportunity["user_key"] == _U0:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from bidder.kernels_bundle import Kind, opened
 from bidder.kernels_cap import cap_obstacle
 from bidder.recommendation.kernels import pair_probabilities
 from market.chance import Purpose
@@ -23,8 +24,6 @@ from market.opportunity import DURATION_COUNT_MAX, Format
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from market.snapshot import SnapshotArrays
 
 
 Record: TypeAlias = Any
@@ -313,12 +312,14 @@ def is_language_allowed(opportunity: Record, creative: Record) -> bool:
 
 
 @kernel
-def creatives_obstacle(opportunity: Record, arrays: SnapshotArrays, line_item: Record) -> int:
+def creatives_obstacle(
+    opportunity: Record, creatives: npt.NDArray[np.void], line_item: Record
+) -> int:
     """Returns the furthest obstacle to showing any creative of the line item, 0 if one can."""
     furthest = 0
     first = line_item["creative_first"]
     for c in range(first, first + line_item["creative_count"]):
-        reason = creative_obstacle(opportunity, arrays.creatives[c])
+        reason = creative_obstacle(opportunity, creatives[c])
         if reason == 0:
             return 0
         if _RANKS[reason] > _RANKS[furthest]:
@@ -340,22 +341,16 @@ def lift_draw(key: np.uint64, actor: int, shape: float, rate: float) -> float:
 
 @kernel
 def choose_creative(
-    opportunity: Record,
-    arrays: SnapshotArrays,
-    slots: npt.NDArray[np.void],
-    worker: int,
-    line_item: Record,
-    vector: npt.NDArray[np.float64],
-    bias: npt.NDArray[np.float64],
-    seed: int,
-    chosen: npt.NDArray[np.float64],
+    address: int, kind: Kind, opportunity: Record, line_item: Record, worker: int, seed: int
 ) -> tuple[int, int]:
-    """Fills chosen[2] = pctr, pcvr, and returns (creative row or -1, furthest NoBidReason).
+    """Fills work.chosen[2] = pctr, pcvr, and returns (creative row or -1, furthest NoBidReason).
 
     Among the creatives that can be shown, the one with the highest pctr * pcvr * lift is chosen,
     where the lift of a creative in cold start is a Thompson draw from its posterior and of another
     its posterior mean. pctr is reported times the mean lift: the draw chooses, it does not price.
     """
+    arrays, _, state, work, _ = opened(address, kind)
+    chosen = work.chosen
     reached = 0
     first = line_item["creative_first"]
     count = line_item["creative_count"]
@@ -368,13 +363,13 @@ def choose_creative(
         creative = arrays.creatives[c]
         reason = creative_obstacle(opportunity, creative)
         if reason == 0:
-            reason = cap_obstacle(opportunity, arrays, slots, worker, line_item, c)
+            reason = cap_obstacle(opportunity, arrays.caps, state.cap_slots, worker, line_item, c)
         if reason != 0:
             if _RANKS[reason] > _RANKS[reached]:
                 reached = reason
             continue
         pctr, pcvr = pair_probabilities(
-            vector, bias, c, arrays.ad_vectors, arrays.ad_bias, arrays.calibration
+            work.vector, work.bias, c, arrays.ad_vectors, arrays.ad_bias, arrays.calibration
         )
         mean = creative["lift_shape"] / creative["lift_rate"]
         lift = mean
@@ -393,21 +388,15 @@ def choose_creative(
 
 @kernel
 def choice_propensity(
-    opportunity: Record,
-    arrays: SnapshotArrays,
-    slots: npt.NDArray[np.void],
-    worker: int,
-    offer: Record,
-    vector: npt.NDArray[np.float64],
-    bias: npt.NDArray[np.float64],
-    seed: int,
-    draws: npt.NDArray[np.float64],
+    address: int, kind: Kind, opportunity: Record, worker: int, offer: Record, seed: int
 ) -> float:
     """Returns the share of 32 further keyed draws that choose the creative of ``offer`` again.
 
     Smoothed to (k + 1/2) / 33; 1 where there was nothing to draw. Only computed for the bid that is
-    made. draws: [2, 32] scratch, worth and creative row of the best so far by draw.
+    made. work.draws: [2, 32] scratch, worth and creative row of the best so far by draw.
     """
+    arrays, _, state, work, _ = opened(address, kind)
+    draws = work.draws
     base = at_opportunity(stream(seed, _PROPENSITY), opportunity["key_hi"], opportunity["key_lo"])
     line_item: Record = arrays.line_items[offer["line_item_row"]]
     first = line_item["creative_first"]
@@ -418,12 +407,12 @@ def choice_propensity(
         creative = arrays.creatives[c]
         if creative_obstacle(opportunity, creative) != 0:
             continue
-        if cap_obstacle(opportunity, arrays, slots, worker, line_item, c) != 0:
+        if cap_obstacle(opportunity, arrays.caps, state.cap_slots, worker, line_item, c) != 0:
             continue
         shown += 1
         is_drawn = is_drawn or creative["is_cold"] != 0
         pctr, pcvr = pair_probabilities(
-            vector, bias, c, arrays.ad_vectors, arrays.ad_bias, arrays.calibration
+            work.vector, work.bias, c, arrays.ad_vectors, arrays.ad_bias, arrays.calibration
         )
         lift = creative["lift_shape"] / creative["lift_rate"]
         for draw in range(draws.shape[1]):

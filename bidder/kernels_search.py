@@ -54,6 +54,9 @@ _UNBOUNDED = 1e9
 _SPREAD_MIN = 0.05
 """Where a line item is this near to its expression's centre, its own embedding says no more."""
 _CANDIDATES_FIRST = 4
+REASON_ITEMS_MAX = 64
+"""Line items that are asked why they do not bid. A request on which nobody bids is the usual one at
+an exchange, and must not cost more than one that is bid on."""
 _RANKS = REASON_RANKS
 _FURTHEST = int(NoBidReason.BELOW_FLOOR)
 """The last check of ``evaluate``."""
@@ -252,7 +255,7 @@ def evaluate_best(
 
     Returns the rank of work.best[0], or ``best_rank`` if none of them beats it.
     """
-    arrays, live, state, work, _ = opened(address, kind)
+    arrays, _, _, work, _ = opened(address, kind)
     items, candidates = work.bounds.items, work.candidates
     best = work.best[0]
     log_rank = _threshold(best_rank + (1 if best["line_item_row"] < 0 else 0), work.context)
@@ -273,10 +276,7 @@ def evaluate_best(
             item["ceiling"] == best_rank and item["line_item_id"] > best["line_item_id"]
         ):
             continue
-        stop = evaluate(
-            opportunity, codes, deals, arrays, live, state, item["row"], worker, seed,
-            work.vector, work.bias, work.chosen, work.offer[0],
-        )  # fmt: skip
+        stop = evaluate(address, kind, opportunity, codes, deals, item["row"], worker, seed)
         if stop != 0:
             continue
         rank = rank_of(arrays, work.offer[0])
@@ -300,11 +300,12 @@ def find_reason(
 ) -> tuple[int, int]:
     """Returns (reason, detail) of an opportunity on which nobody bids: the furthest check reached.
 
-    Looks at every line item until nothing further can be found; ``look_up`` comes first.
+    Looks at the matching line items in the order of the index, at no more than REASON_ITEMS_MAX,
+    until nothing further can be found; ``look_up`` comes first.
     """
-    arrays, live, state, work, _ = opened(address, kind)
+    arrays, live, _, work, _ = opened(address, kind)
     found = work.found
-    furthest, detail = 0, 0
+    furthest, detail, looked = 0, 0, 0
     for group in range(arrays.index_defaults.shape[0]):
         reason, dimension = match_group(address, kind, opportunity, group)
         if _RANKS[reason] > _RANKS[furthest] or (reason == furthest and dimension > detail):
@@ -322,12 +323,10 @@ def find_reason(
                     # One that is switched off comes no further than that.
                     if _RANKS[furthest] >= _RANK_NOT_ACTIVE and not live.is_active[row]:
                         continue
-                    stop = evaluate(
-                        opportunity, codes, deals, arrays, live, state, row, worker, seed,
-                        work.vector, work.bias, work.chosen, work.offer[0],
-                    )  # fmt: skip
+                    stop = evaluate(address, kind, opportunity, codes, deals, row, worker, seed)
                     if _RANKS[stop] > _RANKS[furthest]:
                         furthest, detail = np.int64(stop), np.int64(0)
-                    if furthest == _FURTHEST:
+                    looked += 1
+                    if furthest == _FURTHEST or looked == REASON_ITEMS_MAX:
                         return furthest, detail
     return furthest, detail

@@ -19,8 +19,6 @@ from market.opportunity import Format, PositionKind
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from market.snapshot import SnapshotArrays
-
 
 Record: TypeAlias = Any
 """One record of a structured array (``np.void``): numpy's stubs take its fields for arrays."""
@@ -44,7 +42,8 @@ def find_deal(
     opportunity: Record,
     codes: npt.NDArray[np.uint64],
     deals: npt.NDArray[np.void],
-    arrays: SnapshotArrays,
+    deal_codes: npt.NDArray[np.uint64],
+    domain_codes: npt.NDArray[np.uint64],
     line_item: Record,
 ) -> int:
     """Returns the index (in the opportunity's deals) of the first deal to bid on, -1 for none.
@@ -56,32 +55,35 @@ def find_deal(
         deal: Record = deals[opportunity["deal_first"] + i]
         is_held = False
         for k in range(line_item["deal_first"], line_item["deal_first"] + line_item["deal_count"]):
-            is_held = is_held or arrays.deal_codes[k] == deal["code"]
+            is_held = is_held or deal_codes[k] == deal["code"]
         if not is_held:
             continue
         may_bid = deal["seat_count"] == 0
         for k in range(deal["seat_first"], deal["seat_first"] + deal["seat_count"]):
             may_bid = may_bid or codes[k] == line_item["seat_code"]
-        if may_bid and is_domain_allowed(deal, codes, arrays, line_item):
+        if may_bid and is_domain_allowed(deal, codes, domain_codes, line_item):
             return np.int64(i)
     return np.int64(-1)
 
 
 @kernel
 def is_domain_allowed(
-    deal: Record, codes: npt.NDArray[np.uint64], arrays: SnapshotArrays, line_item: Record
+    deal: Record,
+    codes: npt.NDArray[np.uint64],
+    domain_codes: npt.NDArray[np.uint64],
+    line_item: Record,
 ) -> bool:
     """Returns whether the advertiser of a line item may bid on a deal (2.6 ``wadomain``)."""
     is_allowed = deal["domain_count"] == 0
     own_first = line_item["domain_first"]
     for k in range(deal["domain_first"], deal["domain_first"] + deal["domain_count"]):
         for own in range(own_first, own_first + line_item["domain_count"]):
-            is_allowed = is_allowed or arrays.domain_codes[own] == codes[k]
+            is_allowed = is_allowed or domain_codes[own] == codes[k]
     return is_allowed
 
 
 @kernel
-def condition_obstacle(opportunity: Record, arrays: SnapshotArrays, line_item: Record) -> int:
+def condition_obstacle(opportunity: Record, areas: npt.NDArray[np.void], line_item: Record) -> int:
     """Returns the NoBidReason of a condition that no index holds, 0 if all are met."""
     if line_item["os_version_max"] != _U0 and not (
         line_item["os_version_min"] <= opportunity["os_version"]
@@ -90,13 +92,13 @@ def condition_obstacle(opportunity: Record, arrays: SnapshotArrays, line_item: R
         return R_OS_VERSION
     if opportunity["viewability_ppm"] < line_item["viewability_ppm_min"]:
         return R_VIEWABILITY
-    if line_item["area_count"] > 0 and not is_in_area(opportunity, arrays, line_item):
+    if line_item["area_count"] > 0 and not is_in_area(opportunity, areas, line_item):
         return R_AREA
     return 0
 
 
 @kernel
-def is_in_area(opportunity: Record, arrays: SnapshotArrays, line_item: Record) -> bool:
+def is_in_area(opportunity: Record, areas: npt.NDArray[np.void], line_item: Record) -> bool:
     """Returns whether the device is known to be in one of the line item's areas.
 
     A position that is less exact than the area is wide says nothing about it.
@@ -104,7 +106,7 @@ def is_in_area(opportunity: Record, arrays: SnapshotArrays, line_item: Record) -
     if opportunity["position_kind"] == _NO_POSITION:
         return False
     for k in range(line_item["area_first"], line_item["area_first"] + line_item["area_count"]):
-        area: Record = arrays.areas[k]
+        area: Record = areas[k]
         if opportunity["accuracy_m"] > area["radius_m"]:
             continue
         if opportunity["position_kind"] == _POSITION_FROM_IP and not area["accepts_ip"]:

@@ -19,7 +19,7 @@ from bidder.kernels_terms import (
 )
 from market.decision import NoBidReason
 from market.opportunity import DEAL_DTYPE, OPPORTUNITY_DTYPE, Format, PositionKind
-from market.snapshot import AREA_DTYPE, LINE_ITEM_DTYPE, SnapshotArrays
+from market.snapshot import AREA_DTYPE, LINE_ITEM_DTYPE
 from market.targeting import Area, Targeting, os_version_range
 from market.user_agent import packed_version
 from tests.reference import price
@@ -31,15 +31,8 @@ LATITUDES = st.integers(-90_000_000, 90_000_000)
 LONGITUDES = st.integers(-180_000_000, 180_000_000)
 
 
-def arrays_of(*, areas=(), deal_codes=(), domain_codes=()):
-    """Arrays of which only these are looked at."""
-    empty = np.zeros(0, np.uint64)
-    given = {
-        "areas": np.array(list(areas), AREA_DTYPE),
-        "deal_codes": np.array(deal_codes, np.uint64),
-        "domain_codes": np.array(domain_codes, np.uint64),
-    }
-    return SnapshotArrays(**{name: given.get(name, empty) for name in SnapshotArrays._fields})
+def areas_of(*areas):
+    return np.array(list(areas), AREA_DTYPE)
 
 
 def one(dtype, **columns):
@@ -77,7 +70,7 @@ def test_a_device_is_in_an_area_as_the_twin_says(lat, lon, radius, kind, accurac
     )  # fmt: skip
     area = Area(52.52, 13.405, radius, accepts_ip)
     found = is_in_area(
-        opportunity, arrays_of(areas=[(*BERLIN, radius, accepts_ip)]),
+        opportunity, areas_of((*BERLIN, radius, accepts_ip)),
         one(LINE_ITEM_DTYPE, area_count=1),
     )  # fmt: skip
     said = {name: int(opportunity[name]) for name in
@@ -87,9 +80,9 @@ def test_a_device_is_in_an_area_as_the_twin_says(lat, lon, radius, kind, accurac
 
 def test_one_of_several_areas_is_enough_and_only_the_line_items_own_count():
     here = one(OPPORTUNITY_DTYPE, latitude_e6=BERLIN[0], longitude_e6=BERLIN[1], position_kind=1)
-    arrays = arrays_of(areas=[(0, 0, 9, 0), (0, 0, 9, 0), (*BERLIN, 9, 0)])
-    assert is_in_area(here, arrays, one(LINE_ITEM_DTYPE, area_first=1, area_count=2))
-    assert not is_in_area(here, arrays, one(LINE_ITEM_DTYPE, area_first=0, area_count=2))
+    areas = areas_of((0, 0, 9, 0), (0, 0, 9, 0), (*BERLIN, 9, 0))
+    assert is_in_area(here, areas, one(LINE_ITEM_DTYPE, area_first=1, area_count=2))
+    assert not is_in_area(here, areas, one(LINE_ITEM_DTYPE, area_first=0, area_count=2))
 
 
 # Versions and viewability.
@@ -108,14 +101,14 @@ def test_a_version_is_compared_by_its_numbers(lowest, highest, version, is_met):
     least, most = os_version_range(Targeting(os_version_min=lowest, os_version_max=highest))
     item = one(LINE_ITEM_DTYPE, os_version_min=least, os_version_max=most)
     opportunity = one(OPPORTUNITY_DTYPE, os_version=packed_version(version))
-    stop = condition_obstacle(opportunity, arrays_of(), item)
+    stop = condition_obstacle(opportunity, areas_of(), item)
     assert stop == (0 if is_met else NoBidReason.TARGETING_OS_VERSION)
 
 
 def test_a_viewability_that_is_asked_for_must_be_stated():
     item = one(LINE_ITEM_DTYPE, viewability_ppm_min=500_000)
     stops = [
-        condition_obstacle(one(OPPORTUNITY_DTYPE, viewability_ppm=ppm), arrays_of(), item)
+        condition_obstacle(one(OPPORTUNITY_DTYPE, viewability_ppm=ppm), areas_of(), item)
         for ppm in (0, 499_999, 500_000)
     ]
     assert stops == [NoBidReason.TARGETING_VIEWABILITY, NoBidReason.TARGETING_VIEWABILITY, 0]
@@ -125,7 +118,7 @@ def test_a_viewability_that_is_asked_for_must_be_stated():
 
 
 def test_a_deal_fits_by_its_id_its_seats_and_the_domains_of_the_advertiser():
-    arrays = arrays_of(deal_codes=[7, 8], domain_codes=[50, 51])
+    deal_codes, domain_codes = np.array([7, 8], np.uint64), np.array([50, 51], np.uint64)
     codes = np.array([1, 2, 51, 99], np.uint64)
     item = one(LINE_ITEM_DTYPE, deal_count=2, domain_count=2, seat_code=2)
     opportunity = one(OPPORTUNITY_DTYPE, deal_count=1)
@@ -133,7 +126,7 @@ def test_a_deal_fits_by_its_id_its_seats_and_the_domains_of_the_advertiser():
     def index(**deal):
         deals = np.zeros(1, DEAL_DTYPE)
         deals[0] = one(DEAL_DTYPE, **deal)
-        return find_deal(opportunity, codes, deals, arrays, item)
+        return find_deal(opportunity, codes, deals, deal_codes, domain_codes, item)
 
     assert index(code=8) == 0
     assert index(code=9) == -1, "nobody here holds it"
