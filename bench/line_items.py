@@ -8,6 +8,7 @@ none for nothing.
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -208,14 +209,20 @@ def _creative(fit: _Fit, line_item_id: int, creative_id: int) -> Creative:
             title="Boots that last a winter", sponsored=f"Shop {line_item_id % 300}",
             description="Light, warm and dry: made for ten thousand steps a day.",
             call_to_action="See them", rating="4.5", price="129 USD", display_url="shop.example",
-            image=NativeImage(url=f"{shop}/{creative_id}.jpg", width=1200, height=627),
+            image=NativeImage(
+                url=f"{shop}/{creative_id}", width=fit.width or 1200, height=fit.height or 627,
+                media_type=fit.media_type,
+            ),
             icon=NativeImage(url=f"{shop}/icon.png", width=300, height=300),
         )  # fmt: skip
     else:
         rest |= {"media_url": f"{shop}/{creative_id}.bin", "bitrate_kbps": 800}
+    is_sized = fit.shape in ("banner", "video")
     return Creative(
-        creative_id=creative_id, format=fit.shape, width=fit.width, height=fit.height,
-        protocol=fit.protocol, duration_ms=fit.duration_ms, media_type=fit.media_type, **rest,
+        creative_id=creative_id, format=fit.shape,
+        width=fit.width if is_sized else 0, height=fit.height if is_sized else 0,
+        protocol=fit.protocol, duration_ms=fit.duration_ms,
+        media_type="image/jpeg" if fit.shape == "native" else fit.media_type, **rest,
     )  # fmt: skip
 
 
@@ -232,7 +239,21 @@ def _fitting(imp: dict[str, Any]) -> list[_Fit]:
         media = imp.get(shape)
         if isinstance(media, dict):
             return [_timed(shape, media)]
-    return [_Fit("native")] if imp.get("native") else []
+    return [_native(imp["native"])] if imp.get("native") else []
+
+
+def _native(native: dict[str, Any]) -> _Fit:
+    """Returns a native ad whose picture is what the first image asset asks for."""
+    request = native.get("request")
+    asked = json.loads(request) if isinstance(request, str) and request else request or native
+    asked = asked.get("native", asked)
+    for asset in asked.get("assets") or ():
+        image = asset.get("img")
+        if image:
+            w, h = image.get("w") or image.get("wmin"), image.get("h") or image.get("hmin")
+            mimes = [m for m in image.get("mimes") or () if m in MEDIA_TYPES]
+            return _Fit("native", w or 1200, h or 627, 0, mimes[0] if mimes else "image/jpeg")
+    return _Fit("native", 1200, 627)
 
 
 def _timed(shape: str, media: dict[str, Any]) -> _Fit:

@@ -1,8 +1,8 @@
 """Targeting expressions: what of a line item is held against an opportunity's texts, deduplicated.
 
 Line items of a campaign mostly target alike, so the index (``bidder.index``) is over expressions:
-a targeting with the seat, ad categories, advertiser domain, app and formats that an exchange may
-forbid.
+a targeting with the seat, ad categories, advertiser domain and app that an exchange may forbid, the
+formats and banner sizes it has, and its deals.
 ``ExpressionPool`` gives each a number, the same for as long as the pool lives; ``rank_order`` puts
 those in use in the order of what they could be worth.
 """
@@ -18,7 +18,7 @@ from bidder.index import Names
 from market.campaign import Campaign, LineItem, format_bit
 from market.chance import code_of
 from market.opportunity import Dimension
-from market.snapshot import Table
+from market.snapshot import Table, size_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,7 @@ _POSSESSIONS = sum(
     for table in (
         *(refuses for _, refuses in _LISTS.values()),
         Table.SEAT, Table.AD_CATEGORY, Table.ADVERTISER_DOMAIN, Table.APP_BUNDLE, Table.FORMAT,
+        Table.DEAL,
     )
 )  # fmt: skip
 
@@ -108,6 +109,10 @@ class ExpressionPool:
                 values.update(self._value(table, text) for text in texts)
         for creative in line_item.creatives:
             values.add(self._value_of(Table.FORMAT, format_bit(creative.format)))
+            if creative.format == "banner":
+                size = creative.width << 16 | creative.height
+                values.add(self._value_of(Table.FORMAT, size_code(size)))
+        values.update(self._value(Table.DEAL, deal) for deal in line_item.deals)
         key = asks, tuple(sorted(values))
         number = self._numbers.get(key)
         if number is None:

@@ -203,7 +203,7 @@ def decide_block(
                 work.features, arrays.context_vectors, arrays.context_bias, work.vector, work.bias
             )
             take_context(arrays, work)
-            look_up(address, kind, opportunity, codes)
+            look_up(address, kind, opportunity, codes, deals, True)
             search(address, kind, opportunity, codes, deals, worker, seed)
             if best[0]["line_item_row"] < 0:
                 reason, detail = find_reason(address, kind, opportunity, codes, deals, worker, seed)

@@ -21,11 +21,12 @@ from bidder.kernels_bundle import Kind, opened
 from market.decision import LIST_DETAIL, NoBidReason
 from market.kernel import bare_kernel as kernel
 from market.opportunity import DIMENSION_COUNT, FORMAT_COUNT, CodeList
-from market.snapshot import GROUP_WORDS, Table
+from market.snapshot import GROUP_WORDS, SIZE_CODE, Table
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from bidder.work import Found
     from market.snapshot import SnapshotArrays
 
 
@@ -41,8 +42,11 @@ _QUADS = np.uint64(0x3333333333333333)
 _BYTES = np.uint64(0x0F0F0F0F0F0F0F0F)
 _ONES = np.uint64(0x0101010101010101)
 _TABLE_FORMAT = int(Table.FORMAT)
+_TABLE_DEAL = int(Table.DEAL)
+_SIZE_CODE = np.uint64(SIZE_CODE)
 
 R_FORMAT = int(NoBidReason.FORMAT_NOT_SERVED)
+R_DEAL = int(NoBidReason.DEAL_REQUIRED)
 R_DIMENSION = int(NoBidReason.TARGETING_DIMENSION)
 
 # Exchange rules over lists: (list, table, reason, 0 = must have one of them, 1 = must have none).
@@ -91,11 +95,13 @@ _AUDIENCE = np.array(
 )  # fmt: skip
 _RULE_COUNT = _RULES.shape[0]
 _AUDIENCE_COUNT = _AUDIENCE.shape[0]
-# Places in ``Found.list_first``: formats, the rules, what is asked for, what is refused.
+# Places in ``Found.list_first``: formats, the rules, what is asked for, what is refused, deals.
 _FIRST_RULE = 1
 _FIRST_ASKED = _FIRST_RULE + _RULE_COUNT
 _FIRST_REFUSED = _FIRST_ASKED + _AUDIENCE_COUNT
-LOOKED_UP_LISTS = _FIRST_REFUSED + _AUDIENCE_COUNT
+_DEALS = _FIRST_REFUSED + _AUDIENCE_COUNT
+LOOKED_UP_LISTS = _DEALS + 1
+_DEALS_MAX = 32
 _NOBODY_NAMES = -1
 _IS_NOT_TARGETED = -2
 
@@ -172,8 +178,56 @@ def _look_up_list(
 
 
 @kernel
-def look_up(address: int, kind: Kind, opportunity: Record, codes: npt.NDArray[np.uint64]) -> None:
-    """Fills the bundle's ``work.found`` with the index slots of all that the opportunity says."""
+def _look_up_formats(
+    opportunity: Record, arrays: SnapshotArrays, found: Found, is_narrow: bool
+) -> int:
+    """Starts ``found.slots`` with the formats' slots; a narrow look asks for banners by size."""
+    at = 0
+    has_sizes = is_narrow and opportunity["size_count"] > 0 and opportunity["ratios"][0] == 0
+    for bit in range(FORMAT_COUNT):
+        if not opportunity["formats"] & (1 << bit):
+            continue
+        count = np.int64(opportunity["size_count"]) if has_sizes and bit == 0 else 1
+        for k in range(count):
+            code = np.uint64(1 << bit)
+            if has_sizes and bit == 0:
+                code = _SIZE_CODE | np.uint64(opportunity["sizes"][k])
+            slot = find_slot(arrays.index_slots, _TABLE_FORMAT, code)
+            if slot >= 0:
+                found.slots[at] = slot
+                at += 1
+    return at
+
+
+@kernel
+def _look_up_deals(
+    opportunity: Record, deals: npt.NDArray[np.void], arrays: SnapshotArrays, found: Found, at: int
+) -> int:
+    """Appends the slots of a private opportunity's deals; returns the end."""
+    for k in range(opportunity["deal_count"]):
+        slot = find_slot(
+            arrays.index_slots, _TABLE_DEAL, deals[opportunity["deal_first"] + k]["code"]
+        )
+        if slot >= 0:
+            found.slots[at] = slot
+            at += 1
+    return at
+
+
+@kernel
+def look_up(
+    address: int,
+    kind: Kind,
+    opportunity: Record,
+    codes: npt.NDArray[np.uint64],
+    deals: npt.NDArray[np.void],
+    is_narrow: bool,
+) -> None:
+    """Fills the bundle's ``work.found`` with the index slots of all that the opportunity says.
+
+    is_narrow: whoever has no banner of an accepted size, or none of a private auction's deals, is
+    left out too. So nobody who could bid is, but the reason of those who could not is lost.
+    """
     arrays, _, _, work, _ = opened(address, kind)
     found = work.found
     for d in range(DIMENSION_COUNT):
@@ -183,14 +237,8 @@ def look_up(address: int, kind: Kind, opportunity: Record, codes: npt.NDArray[np
             if opportunity["dimensions"][d] != _U0:
                 slot = find_slot(arrays.index_slots, d, opportunity["dimensions"][d])
         found.dimensions[d] = slot
-    at = 0
     found.list_first[0] = 0
-    for bit in range(FORMAT_COUNT):
-        if opportunity["formats"] & (1 << bit):
-            slot = find_slot(arrays.index_slots, _TABLE_FORMAT, np.uint64(1 << bit))
-            if slot >= 0:
-                found.slots[at] = slot
-                at += 1
+    at = _look_up_formats(opportunity, arrays, found, is_narrow)
     for rule in range(_RULE_COUNT):
         found.list_first[_FIRST_RULE + rule] = at
         which = _RULES[rule, 0]
@@ -206,6 +254,12 @@ def look_up(address: int, kind: Kind, opportunity: Record, codes: npt.NDArray[np
                 arrays, _AUDIENCE[a, 1 + side], codes, opportunity["list_first"][which],
                 opportunity["list_count"][which], found.slots, at,
             )  # fmt: skip
+    found.list_first[_DEALS] = at
+    found.is_private[0] = (
+        is_narrow and opportunity["is_private"] != 0 and opportunity["deal_count"] <= _DEALS_MAX
+    )
+    if found.is_private[0]:
+        at = _look_up_deals(opportunity, deals, arrays, found, at)
     found.list_first[LOOKED_UP_LISTS] = at
 
 
@@ -334,6 +388,10 @@ def match_group(address: int, kind: Kind, opportunity: Record, group: int) -> tu
     _union(address, kind, 0, group, found.words)
     if _is_empty(found.words):
         return R_FORMAT, 0
+    if found.is_private[0]:
+        _union(address, kind, _DEALS, group, found.scratch)
+        if not _keep(found.words, found.scratch):
+            return R_DEAL, 0
     reason = _match_rules(address, kind, opportunity, group)
     if reason != 0:
         return reason, 0

@@ -26,7 +26,7 @@ from bidder.kernels_bound import (
     spread,
 )
 from bidder.kernels_bundle import Kind, opened
-from bidder.kernels_match import match_group
+from bidder.kernels_match import look_up, match_group
 from bidder.work import CANDIDATES_MAX
 from market.decision import REASON_RANKS, NoBidReason
 from market.kernel import bare_kernel as kernel
@@ -301,9 +301,10 @@ def find_reason(
     """Returns (reason, detail) of an opportunity on which nobody bids: the furthest check reached.
 
     Looks at the matching line items in the order of the index, at no more than REASON_ITEMS_MAX,
-    until nothing further can be found; ``look_up`` comes first.
+    until nothing further can be found.
     """
     arrays, live, _, work, _ = opened(address, kind)
+    look_up(address, kind, opportunity, codes, deals, False)
     found = work.found
     furthest, detail, looked = 0, 0, 0
     for group in range(arrays.index_defaults.shape[0]):

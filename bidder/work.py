@@ -104,6 +104,7 @@ class Found(NamedTuple):
             -2: nobody targets the dimension.
         list_first: [LOOKED_UP_LISTS + 1] int64, slices of ``slots``.
         slots: [*] int64, index slots; room for twice the codes of an opportunity and its formats.
+        is_private: [1] bool: only expressions with one of the looked up deals may serve.
         words: [W] uint64, the group's expressions that are left.
         scratch: [W] uint64.
     """
@@ -111,6 +112,7 @@ class Found(NamedTuple):
     dimensions: npt.NDArray[np.int64]
     list_first: npt.NDArray[np.int64]
     slots: npt.NDArray[np.int64]
+    is_private: npt.NDArray[np.bool_]
     words: npt.NDArray[np.uint64]
     scratch: npt.NDArray[np.uint64]
 
@@ -151,7 +153,8 @@ def new_found(code_count: int) -> Found:
     return Found(
         dimensions=np.zeros(DIMENSION_COUNT, np.int64),
         list_first=np.zeros(LOOKED_UP_LISTS + 1, np.int64),
-        slots=np.zeros(2 * code_count + 64, np.int64),
+        slots=np.zeros(2 * code_count + 128, np.int64),
+        is_private=np.zeros(1, np.bool_),
         words=np.zeros(GROUP_WORDS, np.uint64),
         scratch=np.zeros(GROUP_WORDS, np.uint64),
     )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAGIC = b"LODESNAP"
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 _PREFIX = struct.Struct("<8sIIQI")
 """Magic, layout version, snapshot version, whole length, header length."""
 _CHECKSUM = struct.Struct("<I")
@@ -232,9 +232,19 @@ class Table(enum.IntEnum):
     ADVERTISER_DOMAIN = 46
     APP_BUNDLE = 47
     FORMAT = 48
+    """A format bit; of a banner also its size (``size_code``)."""
+    DEAL = 49
 
 
-TABLE_COUNT = 49
+TABLE_COUNT = 50
+
+
+def size_code(size: int) -> int:
+    """Returns the code in FORMAT of banners of one size, w << 16 | h."""
+    return SIZE_CODE | size
+
+
+SIZE_CODE = 1 << 40
 
 
 class SnapshotArrays(NamedTuple):

@@ -125,7 +125,7 @@ def test_line_items_that_target_alike_share_an_expression_and_others_do_not():
     rng = random.Random(3)
     campaign = campaign_of(rng, 1)
     one = campaign.line_items[0]
-    alike = msgspec.structs.replace(one, line_item_id=98, bid_cpm_micros_max=5, deals=("d",))
+    alike = msgspec.structs.replace(one, line_item_id=98, bid_cpm_micros_max=5)
     other = msgspec.structs.replace(one, line_item_id=99, seat="of its own")
     arrays = snapshot_of(
         (msgspec.structs.replace(campaign, line_items=(one, alike, other)),)
