@@ -205,15 +205,15 @@ def _creative(fit: _Fit, line_item_id: int, creative_id: int) -> Creative:
     if fit.shape == "banner":
         rest["adm"] = _ADM.format(w=fit.width, h=fit.height, n=line_item_id % 300, id=creative_id)
     elif fit.shape == "native":
+        picture = NativeImage(
+            url=f"{shop}/{creative_id}", width=fit.width, height=fit.height,
+            media_type=fit.media_type,
+        )  # fmt: skip
         rest["native"] = NativeParts(
             title="Boots that last a winter", sponsored=f"Shop {line_item_id % 300}",
             description="Light, warm and dry: made for ten thousand steps a day.",
             call_to_action="See them", rating="4.5", price="129 USD", display_url="shop.example",
-            image=NativeImage(
-                url=f"{shop}/{creative_id}", width=fit.width or 1200, height=fit.height or 627,
-                media_type=fit.media_type,
-            ),
-            icon=NativeImage(url=f"{shop}/icon.png", width=300, height=300),
+            image=picture, icon=picture,
         )  # fmt: skip
     else:
         rest |= {"media_url": f"{shop}/{creative_id}.bin", "bitrate_kbps": 800}
