@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import uvloop
 
+from bidder.kernels_bundle import Bundle
 from bidder.native.kernels_head import read_head
-from bidder.native.kernels_request import read_request
+from bidder.native.kernels_request import read_bundled
 from bidder.native.reader import Reader
 from bidder.native.wire import BODY_PAD
 from bidder.server import framed
@@ -37,21 +39,19 @@ class Fixed:
         path = f"/bid/{profile.name}".encode()
         self._profile = profile
         self._reader = Reader(bytes(16), (1, 2))
-        self._record = self._reader.profile(profile)
+        rows = self._reader.profile(profile).reshape(1)
+        keys = np.array([*self._reader.salts, *self._reader.memo_key], np.uint64)
         self._buffer = np.zeros(_BUFFER_BYTES + BODY_PAD, np.uint8)
-        self._view = memoryview(self._buffer)
+        self._view = self._buffer.data
         self._paths = np.frombuffer(bytearray(path), np.uint8).reshape(1, -1)
         self._lengths = np.array([len(path)], np.int64)
-        self._head = compiled_for(read_head, self._buffer, 0, 0, self._paths, self._lengths)
-        self._read = compiled_for(read_request, *self._arguments(0, 0))
-        self.left = 0
-
-    def _arguments(self, first: int, last: int) -> tuple[object, ...]:
-        reader = self._reader
-        return (
-            self._buffer, first, last, self._record, 0, *reader.salts, *reader.memo_key,
-            reader.memory.tables, reader.wire,
-        )  # fmt: skip
+        self._bundle = Bundle(
+            self._buffer, rows, keys, self._reader.memory.tables, self._reader.wire
+        )
+        self._head: Any = compiled_for(read_head, self._buffer, 0, 0, self._paths, self._lengths)
+        self._read: Any = compiled_for(
+            read_bundled, self._bundle.address, self._bundle.kind, 0, 0, 0, 0
+        )
 
     def stream(self, data: bytes, arrived_ns: int) -> tuple[bytes, int]:
         """A ``ledger.http.Stream``."""
@@ -61,10 +61,11 @@ class Fixed:
         lane, first, last, _ = self._head(self._buffer, 0, count, self._paths, self._lengths)
         if lane < 0:
             return b"", 0
-        if self._read(*self._arguments(first, last)):
+        bundle = self._bundle
+        if self._read(bundle.address, bundle.kind, first, last, 0, 0):
             request = decode_request(data[first:last])
             if self._reader.remember(request, self._profile):
-                self._read(*self._arguments(first, last))
+                self._read(bundle.address, bundle.kind, first, last, 0, 0)
         return _ANSWER, last
 
     def answer(
@@ -72,7 +73,6 @@ class Fixed:
     ) -> bytes:
         """Answers what the stream left."""
         del method, path, query, headers, body, at_ns
-        self.left += 1
         return _ANSWER
 
 

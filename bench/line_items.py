@@ -54,6 +54,9 @@ _FOREIGN = {
     "keyword": tuple(f"word{n}" for n in range(400)),
 }
 _CATEGORIES = ("IAB24", "IAB18", "IAB2", "IAB19", "IAB22", "IAB17", "IAB9", "IAB20")
+_HEADLINES = ("benefit", "price", "urgency", "question")
+_LAYOUTS = ("image_left", "image_top", "full")
+_PALETTES = ("warm", "cool", "dark")
 _SIZES = ((300, 250), (320, 50), (728, 90))
 _ADM = (
     '<div style="position:relative;width:{w}px;height:{h}px"><a href="{{{{CLICK_URL}}}}" '
@@ -201,7 +204,14 @@ class _Fit(NamedTuple):
 
 def _creative(fit: _Fit, line_item_id: int, creative_id: int) -> Creative:
     shop = f"https://cdn.shop{line_item_id % 300}.example"
-    rest: dict[str, Any] = {"landing_url": f"{shop}/landing"}
+    rest: dict[str, Any] = {
+        "landing_url": f"{shop}/landing",
+        "features": {
+            "headline": _HEADLINES[line_item_id % len(_HEADLINES)],
+            "layout": _LAYOUTS[creative_id % len(_LAYOUTS)],
+            "palette": _PALETTES[line_item_id // 3 % len(_PALETTES)],
+        },
+    }
     if fit.shape == "banner":
         rest["adm"] = _ADM.format(w=fit.width, h=fit.height, n=line_item_id % 300, id=creative_id)
     elif fit.shape == "native":

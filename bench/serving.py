@@ -83,7 +83,7 @@ def _against_baselines(bench: Bench, folder: Path, snapshot: object) -> dict[str
     ours: list[Load] = []
     echoes: list[Load] = []
     fixed: list[Load] = []
-    statics: list[Load] = []
+    nginxes: list[Load] = []
     with (
         workers(folder, snapshot, [bench.core]) as worker,  # pyright: ignore[reportArgumentType]
         fastapi_echo(bench.core) as echo,
@@ -97,7 +97,7 @@ def _against_baselines(bench: Bench, folder: Path, snapshot: object) -> dict[str
             if static is not None:
                 loads.append(closed_loop(static, sent, CONNECTIONS))
             if number:  # the first round warms everything up
-                for kept, load in zip((ours, echoes, fixed, statics), loads, strict=False):
+                for kept, load in zip((ours, echoes, fixed, nginxes), loads, strict=False):
                     kept.append(load)
         half = _half_load(bench, worker, ours)
     requests = sum(sum(load.statuses.values()) for load in ours)
@@ -115,9 +115,9 @@ def _against_baselines(bench: Bench, folder: Path, snapshot: object) -> dict[str
         "statuses": ours[-1].statuses,
         **half,
     }
-    if statics:
-        result["nginx_cpu_us"] = _median_cpu(statics)
-        result["transport_cpu_ratio_to_nginx"] = _ratio(fixed, statics)
+    if nginxes:
+        result["nginx_cpu_us"] = _median_cpu(nginxes)
+        result["transport_cpu_ratio_to_nginx"] = _ratio(fixed, nginxes)
     return result
 
 

@@ -397,20 +397,30 @@ def choice_propensity(
     """
     arrays, _, state, work, _ = opened(address, kind)
     draws = work.draws
-    base = at_opportunity(stream(seed, _PROPENSITY), opportunity["key_hi"], opportunity["key_lo"])
     line_item: Record = arrays.line_items[offer["line_item_row"]]
     first = line_item["creative_first"]
-    draws[0, :] = -1.0
+    last = first + line_item["creative_count"]
     shown = 0
     is_drawn = False
-    for c in range(first, first + line_item["creative_count"]):
+    for c in range(first, last):
         creative = arrays.creatives[c]
-        if creative_obstacle(opportunity, creative) != 0:
+        if (
+            creative_obstacle(opportunity, creative) == 0
+            and cap_obstacle(opportunity, arrays.caps, state.cap_slots, worker, line_item, c) == 0
+        ):
+            shown += 1
+            is_drawn = is_drawn or creative["is_cold"] != 0
+    if shown < 2 or not is_drawn:
+        return 1.0
+    base = at_opportunity(stream(seed, _PROPENSITY), opportunity["key_hi"], opportunity["key_lo"])
+    draws[0, :] = -1.0
+    for c in range(first, last):
+        creative = arrays.creatives[c]
+        if (
+            creative_obstacle(opportunity, creative) != 0
+            or cap_obstacle(opportunity, arrays.caps, state.cap_slots, worker, line_item, c) != 0
+        ):
             continue
-        if cap_obstacle(opportunity, arrays.caps, state.cap_slots, worker, line_item, c) != 0:
-            continue
-        shown += 1
-        is_drawn = is_drawn or creative["is_cold"] != 0
         pctr, pcvr = pair_probabilities(
             work.vector, work.bias, c, arrays.ad_vectors, arrays.ad_bias, arrays.calibration
         )
@@ -425,8 +435,6 @@ def choice_propensity(
             if worth > draws[0, draw]:
                 draws[0, draw] = worth
                 draws[1, draw] = c
-    if shown < 2 or not is_drawn:
-        return 1.0
     hits = 0
     for draw in range(draws.shape[1]):
         hits += np.int64(draws[1, draw]) == offer["creative_row"]

@@ -114,6 +114,7 @@ class PositionKind(enum.IntEnum):
     IP = 2
     """Looked up from the IP address: good for a city, not for a street."""
 
+
 RATIO_COUNT_MAX = 4
 TIMED_COUNT = 3
 """What is played has a duration: 0 the video, 1 the audio, 2 the video asset of a native ad. Index

@@ -71,8 +71,7 @@ class Twin:
         self.multipliers = multipliers or {}
         self.landscapes = landscapes
         self.budgets = {
-            campaign.campaign_id: budgets_of(campaign, now_ms)
-            for campaign in campaigns
+            campaign.campaign_id: budgets_of(campaign, now_ms) for campaign in campaigns
         }
         self.available = dict(available or {})
         self.counters = {}
