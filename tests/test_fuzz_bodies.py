@@ -22,7 +22,7 @@ from market.exchange import DEFAULT_EXCHANGES, check_profiles
 from market.money import PRICE_CPM_MICROS_MAX
 from market.openrtb import BidResponse
 from tests import mutations
-from tests.bidder.services import NOW_MS, service_of
+from tests.bidder.services import NOW_MS, engine_of, service_of
 
 PROFILES = check_profiles(DEFAULT_EXCHANGES)
 PARTS = 8
@@ -50,9 +50,18 @@ def sink():
     return CountingSink()
 
 
-@pytest.fixture(scope="module")
-def service(sink):
-    return service_of(sink=sink, funds=10**14)
+class Native:
+    """The native path with the default one behind it, with the service's face."""
+
+    def __init__(self, service):
+        self._engine = engine_of(service, PROFILES.values())
+        self.answer = self._engine.answered
+
+
+@pytest.fixture(scope="module", params=["default", "native"])
+def service(request, sink):
+    behind = service_of(sink=sink, funds=10**14)
+    return behind if request.param == "default" else Native(behind)
 
 
 def resident_bytes():
