@@ -16,6 +16,7 @@ import numpy as np
 
 from bidder.codes import CodeBook
 from bidder.context import FLAG_CODES, Place, dimensions_of, languages_of, lists_of
+from bidder.desk import RECORDS_MAX
 from bidder.floors import DealRow, currency_of, deal_row, imp_duration_floors
 from bidder.pods import ads_of
 from bidder.privacy import ALLOWED, Permission, permission_of, user_id_of
@@ -143,7 +144,13 @@ class Edge:
             deals = self._deals(imp, profile, pool, deal_rows)
             first = len(deal_rows) - len(deals)
             is_open = imp.pmp is None or imp.pmp.private_auction != 1
-            for sequence in range(ads_of(imp)):
+            ads, room = ads_of(imp), RECORDS_MAX - len(records)
+            # Whole ads only, and all of an imp's: who watches over a pod counts them.
+            deals = deals[: max(room // ads - is_open, 0)]
+            if ads * (len(deals) + is_open) > room:
+                refusals.append(Refusal(index, NoBidReason.UNUSABLE_IMP, "imp"))
+                break
+            for sequence in range(ads):
                 ad = record if sequence == 0 else _next_record(record, sequence)
                 for k, deal in enumerate(deals):
                     packed += _deal_record(ad, first + k, deal_rows[first + k][0])
@@ -243,11 +250,14 @@ class Edge:
             return ()
         held = self.deals_held
         kept: list[Deal] = []
+        seen: set[int] = set()
         for deal in imp.pmp.deals:
             if held is not None and self._codes[number_text(deal.id) or ""] not in held:
                 continue
             row = deal_row(deal, profile, self._codes, pool)
-            if row is not None:
+            # A deal that is listed twice is one deal: two bids on it would share a name.
+            if row is not None and row[0] not in seen:
+                seen.add(row[0])
                 rows.append(row)
                 kept.append(deal)
         return tuple(kept)

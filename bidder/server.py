@@ -130,6 +130,8 @@ class BidHandler:
                 continue
             answer = engine.answer(native_lane, first, last, self._now_ms(), arrived_ns)
             if answer is None:
+                # What the native path took is gone from the time that is left.
+                waited_ns = self._clock_ns() - arrived_ns
                 answer = self._answer_default(lane, data[first:last], waited_ns, is_gzip=False)
             else:
                 meter.responses[STATUS_204 if answer is NO_CONTENT else STATUS_200] += 1

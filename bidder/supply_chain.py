@@ -209,6 +209,10 @@ def _chain_objection(
     missing = _missing_of_chain(chain, nodes, profile.chain_rule)
     if missing:
         return NoBidReason.SUPPLY_CHAIN_INCOMPLETE, missing
+    # A chain that hides a seller must not be judged more kindly than one that names it.
+    is_judged = profile.chain_nodes_max > 0 or profile.sellers_rule is not SellersRule.IGNORED
+    if nodes is None and is_judged:
+        return NoBidReason.SUPPLY_CHAIN_INCOMPLETE, _NODES
     if profile.chain_nodes_max and len(nodes or ()) > profile.chain_nodes_max:
         return NoBidReason.SUPPLY_CHAIN_BLOCKED, _NODES
     field = _blocked_field(chain, request, profile.chain_blocked) if profile.chain_blocked else ""

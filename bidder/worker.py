@@ -215,6 +215,10 @@ class Worker:
         if self._beats % _ROLL_BEATS == 0:
             self._metrics.stages.roll()
             by_id = self._metrics.meters
+            # What an exchange is worth is what it brought lately.
+            for meter in by_id.values():
+                meter.value_micros *= 0.5
+                meter.busy_ns //= 2
             self.shedder.learn(
                 {
                     profile.name: worth_of(meter.value_micros, meter.busy_ns)
@@ -308,10 +312,11 @@ async def _serve(worker: Worker, deployment: Deployment, clock_ns: Callable[[], 
     await server.listen(deployment.host, deployment.bid_port, is_shared=True)
 
     def beat() -> None:
-        worker.beat()
+        # Whatever a beat meets, the next one comes: it is also how the worker is told to stop.
+        loop.call_later(_HEARTBEAT_S, beat)
         if worker.is_stopping:
             stopped.set()
-        loop.call_later(_HEARTBEAT_S, beat)
+        worker.beat()
 
     def tick(due_ns: int) -> None:
         now_ns = clock_ns()

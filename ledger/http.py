@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
         self._arrived_ns = self._clock_ns()
         is_between = not (self._is_begun or self._owed or self._backlog)
         if self._stream is not None and is_between:
-            answers, used = self._stream(data, self._arrived_ns)
+            answers, used = self._streamed(self._stream, data)
             if used:
                 self.useful_ns = self._arrived_ns
                 self._transport.write(answers)
@@ -235,6 +235,16 @@ class Connection(asyncio.Protocol):
             self._count_head(len(data))
         if self._out or self._is_last:
             self._write()
+
+    def _streamed(self, stream: Stream, data: bytes) -> tuple[bytes, int]:
+        """Returns what the stream does with ``data``; where it fails, the parser gets all of it."""
+        try:
+            return stream(data, self._arrived_ns)
+        except Exception as error:  # noqa: BLE001 - told, and answered by the handler instead
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "requests could not be streamed", "exception": error}
+            )
+            return b"", 0
 
     def _count_head(self, byte_count: int) -> None:
         self._head_bytes += byte_count if self._head_bytes else 1

@@ -23,7 +23,7 @@ import numpy as np
 
 from ledger.loader import event_table, in_table_order
 from ledger.shipper import events_of
-from market.control import ControlBlock, Word
+from market.control import FollowedWords, Word
 from market.deployment import read_deployment
 from market.errors import BadInput, Corrupt, LodestoneError, NotReady
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 GROUP: Final = "lodestone-loader"
 BATCH_MESSAGES: Final = 500
 BATCH_ROWS: Final = 50_000
+BATCH_S: Final = 1.0
+"""However few rows there are, they are inserted after so long."""
 POLL_MS: Final = 200
 RETRY_S: Final = 1.0
 _VALUE_BYTES_KEPT: Final = 4_096
@@ -134,7 +136,9 @@ class KafkaLoader:
             NotReady: the engine or the broker refuses.
         """
         row_count = 0
-        while row_count < BATCH_ROWS:
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + BATCH_S
+        while row_count < BATCH_ROWS and clock() < until_s:
             found = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH_MESSAGES)
             if not any(found.values()):
                 break
@@ -185,7 +189,7 @@ async def run(deployment: Deployment) -> None:
     stopping = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
-    words = ControlBlock(deployment.control_path).words
+    words = FollowedWords(deployment.control_path)
     engine = ClickHouseEngine(address_of(deployment.analytics_url))
     quarantine = Quarantine(deployment.log_folder / "quarantine.jsonl")
     working = asyncio.create_task(_follow(deployment, engine, quarantine))

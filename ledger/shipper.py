@@ -30,7 +30,7 @@ from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
 from ledger.frame import RECORDS
 from ledger.segment import SegmentReader
-from market.control import ControlBlock, Word
+from market.control import FollowedWords, Word
 from market.deployment import read_deployment
 from market.errors import BadInput, Corrupt, LodestoneError, NotReady
 from market.events import EVENT_DTYPE, SCHEMA_VERSION, read_events
@@ -107,15 +107,24 @@ class CursorFile:
         return sequence
 
     def write(self, next_sequence: int) -> None:
-        """Stores the sequence; returns when it is on disk."""
+        """Stores the sequence; returns when it is on disk.
+
+        Raises:
+            NotReady: the disk refuses; the old one is still there.
+        """
         check = _check(next_sequence)
         temporary = self._path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(_CURSOR.pack(_CURSOR_MAGIC, next_sequence, check))
-            file.flush()
-            os.fdatasync(file.fileno())
-        temporary.rename(self._path)
-        RealDisk().fsync_folder(self._path.parent)
+        try:
+            with temporary.open("wb") as file:
+                file.write(_CURSOR.pack(_CURSOR_MAGIC, next_sequence, check))
+                file.flush()
+                os.fdatasync(file.fileno())
+            temporary.rename(self._path)
+            RealDisk().fsync_folder(self._path.parent)
+        except OSError as error:
+            raise NotReady(
+                f"cursor {self._path.name}: {error}; what was sent is sent again"
+            ) from error
 
 
 def _check(sequence: int) -> int:
@@ -297,7 +306,7 @@ async def run(deployment: Deployment) -> None:
     stopping = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
-    words = ControlBlock(deployment.control_path).words
+    words = FollowedWords(deployment.control_path)
     cursor = CursorFile(deployment.root / "shipper.cursor")
     sender = KafkaSender(deployment.kafka_servers, deployment.kafka_topic)
     shipper = Shipper(

@@ -177,3 +177,31 @@ class ControlBlock:
             return words[at] or wall()
 
         return now_ms
+
+
+class FollowedWords:
+    """The words of the block in a path, also after an engine was started anew on it.
+
+    A new engine creates a new file in the place of the old one, whose words stand still for ever:
+    a process that no supervisor starts and ends must look which file it reads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Maps the block in ``path``.
+
+        Raises:
+            Corrupt: see ``ControlBlock``.
+        """
+        self._path = path
+        self._block = ControlBlock(path)
+        self._file = path.stat().st_ino
+
+    def __getitem__(self, word: int) -> int:
+        """Returns a word of the block that lies there now."""
+        try:
+            file = self._path.stat().st_ino
+        except FileNotFoundError:
+            file = self._file
+        if file != self._file:
+            self._block, self._file = ControlBlock(self._path), file
+        return self._block.words[word]

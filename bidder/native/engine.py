@@ -163,11 +163,12 @@ class Engine:
     ) -> Answered:
         """Returns the answer to one body, by this path or else the default one (no HTTP)."""
         answer = None
+        arrived_ns = self._clock_ns() - int(spent_ms * 1e6)
         if self.load(body):
-            now_ns = self._clock_ns()
             lane = self._by_name[profile.name]
-            answer = self.answer(lane, 0, len(body), arrival_ms, now_ns - int(spent_ms * 1e6))
+            answer = self.answer(lane, 0, len(body), arrival_ms, arrived_ns)
         if answer is None:
+            spent_ms = (self._clock_ns() - arrived_ns) / 1e6
             return self._service.answer(body, profile, arrival_ms, spent_ms)
         bid_count = int((self._rows[: self._counts[_RECORDS]] >= 0).sum())
         reason = NoBidReason.BID if bid_count else NoBidReason(int(self._reasons[0]))

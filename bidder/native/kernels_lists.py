@@ -25,6 +25,7 @@ from bidder.native.kernels_value import write_integer
 from bidder.native.vocabulary import EIDS, SEGMENTS
 from bidder.native.wire import BODY_PAD, CODES_MAX, TEXT_MAX, Bail
 from market.kernel import bare_kernel as kernel
+from market.openrtb_reading import DOMAIN_CHARS_MAX
 from market.opportunity import LANGUAGE_COUNT_MAX, CodeList
 
 if TYPE_CHECKING:
@@ -116,7 +117,12 @@ def add_code(codes: Codes, code: np.uint64, count: int) -> int:
 
 @kernel
 def add_domains(body: Bytes, first: int, last: int, codes: Codes, count: int) -> int:
-    """Appends a domain and those above it (``market.openrtb_reading.domain_and_parents``)."""
+    """Appends a domain and those above it (``market.openrtb_reading.domain_and_parents``).
+
+    What is too long to be a domain is left to the default path.
+    """
+    if last - first > DOMAIN_CHARS_MAX:
+        return -Bail.CAPACITY
     while first < last and byte_at(body, first) == 32:
         first += 1
     while first < last and byte_at(body, last - 1) == 32:

@@ -41,7 +41,7 @@ from bidder.native.vocabulary import USD, USER_ID, ZERO_TEXT
 from bidder.native.wire import BODY_PAD, IMPS_MAX, TEXT_MAX, Bail, Count
 from market.decision import NoBidReason
 from market.kernel import bare_kernel as kernel
-from market.kernels import hash_pair
+from market.kernels import hash_pair, mix
 from market.opportunity import (
     CODE_LIST_COUNT,
     CURRENCY_COUNT_MAX,
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
 _ZEROED_TAG: Final = 0xFFFE
 _LEFT_OUT: Final = -1
+_ID_BYTES_MAX: Final = 256
+"""Of an imp: ids are compared with one another."""
 _SECOND_PRICE, _FIXED_PRICE = 2, 3
 _DIMENSIONS_OF_SLOT = np.array(SLOT_DIMENSIONS, np.int64)
 _NO_FIELD, _APP, _DOOH, _IMP_ID = (
@@ -176,8 +178,14 @@ def _remembered(
 
 @kernel
 def seller_key(cells: Cells, profile: np.void) -> np.uint64:
-    """Returns the SUPPLY key of the request at an exchange."""
-    return _group_key(cells, Group.SUPPLY) ^ np.uint64(profile["tweak"])
+    """Returns the SUPPLY key of the request at an exchange.
+
+    The group's texts do not say where they stood: a publisher of an app is none of a screen.
+    """
+    channel = 1 if cells[Cell.HAS_SITE] else 2 if cells[Cell.HAS_APP] else 3
+    if channel == 3 and not cells[Cell.HAS_DOOH]:
+        channel = 0
+    return _group_key(cells, Group.SUPPLY) ^ np.uint64(profile["tweak"]) ^ mix(np.uint64(channel))
 
 
 @kernel
@@ -454,10 +462,16 @@ def _add_deals(body: Bytes, imp: int, count: int, profile: np.void, memo: Memo, 
     """
     cells = wire.cells
     base = IMPS_AT + imp * IMP_CELLS
+    first = wire.counts[Count.DEALS]
     for k in range(cells[base + ImpCell.DEAL_COUNT]):
         deal = DEALS_AT + (cells[base + ImpCell.DEAL_FIRST] + k) * DEAL_CELLS
         code = code_at(body, cells[deal + DealCell.ID], cells[deal + DealCell.ID + 1])
         if not holds(memo.held, memo.limits[0], code):
+            continue
+        is_known = False
+        for other in range(first, wire.counts[Count.DEALS]):
+            is_known = is_known or wire.deals[other]["code"] == code
+        if is_known:
             continue
         found = _add_deal(deal, code, count, profile, wire)
         if found == _LEFT_OUT:
@@ -491,6 +505,10 @@ def fill_offer(
     wire.missed_count[0] = 0
     if lacks_ids(cells):
         return -Bail.REQUIRED
+    for imp in range(cells[Cell.IMP_COUNT]):
+        own = IMPS_AT + imp * IMP_CELLS + ImpCell.ID
+        if cells[own + 1] - cells[own] > _ID_BYTES_MAX:
+            return -Bail.CAPACITY
     wire.counts[Count.IMPS] = cells[Cell.IMP_COUNT]
     wire.counts[Count.TMAX_MS] = max(cells[Cell.TMAX], 0)
     wire.counts[Count.IS_TEST] = 1 if cells[Cell.TEST] == 1 else 0

@@ -84,11 +84,10 @@ class Memory:
         More than HELD_MAX are not held at once: then no deal is left out here, which the decision
         does anyway.
         """
-        codes = None if deals is None else np.array(sorted(deals), np.uint64)
-        if codes is None:
+        codes = None if deals is None else np.array(sorted(set(deals)), np.uint64)
+        if codes is None or codes.size > HELD_MAX:
             self.tables.limits[0] = _EVERY_DEAL
             return
-        assert codes.size <= HELD_MAX, f"{codes.size} deals; at most {HELD_MAX} are looked up"
         self.tables.held[: codes.size] = codes
         self.tables.limits[0] = codes.size
 
