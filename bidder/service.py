@@ -260,7 +260,8 @@ class BidService:
     ) -> Examined:
         meter = self._meters[profile.exchange_id]
         clock_ns, needs_ns = self._clock_ns, self._needs_ns
-        tmax = request.tmax if request.tmax is not None and request.tmax > 0 else None
+        is_told = request.tmax is not None and request.tmax > 0 and not profile.waits
+        tmax = request.tmax if is_told else None
         allowed_ms = (tmax or profile.tmax_ms_default) - profile.network_buffer_ms
         deadline_ns = arrived_ns + min(allowed_ms * 1_000_000, meter.time_ns_max)
         if now_ns + needs_ns[_READ] >= deadline_ns:

@@ -60,6 +60,8 @@ class ExchangeProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             for video and audio).
         network_buffer_ms: subtracted from tmax, p99 round trip plus margin.
         time_ms_max: our own cap on the time for an answer, whatever tmax says.
+        waits: it waits for every answer, whatever ``tmax`` it names: the twin, in whose episodes
+            nothing may depend on how busy the machine was.
         tmax_ms_default: used when tmax is absent, zero or negative.
         billing_window_ms: per format name, how long after the bid its charging notice may arrive
             and still settle on time; the life of a reservation (implementation guide 7.2).
@@ -92,6 +94,7 @@ class ExchangeProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     network_buffer_ms: int = 20
     time_ms_max: int = 80
     tmax_ms_default: int = 100
+    waits: bool = False
     billing_window_ms: dict[str, int] = msgspec.field(default_factory=lambda: dict(_WINDOW_DEFAULT))
     seat: str = "lodestone"
     answers_gzip: bool = False
@@ -125,7 +128,12 @@ DEFAULT_EXCHANGES: tuple[ExchangeProfile, ...] = (
     ExchangeProfile(name="default", exchange_id=1),
     # The twin's day runs faster than real time, so a real-time limit would make runs differ.
     ExchangeProfile(
-        name="twin", exchange_id=2, network_buffer_ms=0, time_ms_max=60_000, tmax_ms_default=60_000
+        name="twin",
+        exchange_id=2,
+        network_buffer_ms=0,
+        time_ms_max=60_000,
+        tmax_ms_default=60_000,
+        waits=True,
     ),
     ExchangeProfile(name="verbose", exchange_id=3, answers_nbr=True),
 )

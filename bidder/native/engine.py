@@ -66,6 +66,7 @@ class Lane(NamedTuple):
     meter: Meter
     tmax_ms_default: int
     network_buffer_ms: int
+    waits: bool
 
 
 class Engine:
@@ -103,7 +104,7 @@ class Engine:
         self.lanes = tuple(
             Lane(
                 profile, row, reader.profile(profile), service.metrics.meters[profile.exchange_id],
-                profile.tmax_ms_default, profile.network_buffer_ms,
+                profile.tmax_ms_default, profile.network_buffer_ms, profile.waits,
             )
             for row, profile in enumerate(profiles.values())
         )  # fmt: skip
@@ -199,7 +200,8 @@ class Engine:
         read_ns = self._clock_ns()
         count = counts[_RECORDS]
         tmax_ms = counts[_TMAX]
-        allowed_ms = (tmax_ms if tmax_ms > 0 else lane.tmax_ms_default) - lane.network_buffer_ms
+        is_told = tmax_ms > 0 and not lane.waits
+        allowed_ms = (tmax_ms if is_told else lane.tmax_ms_default) - lane.network_buffer_ms
         deadline_ns = arrived_ns + min(allowed_ms * 1_000_000, meter.time_ns_max)
         is_late = read_ns + self._needs_ns[_DECIDE] >= deadline_ns
         if is_late or counts[_WHOLE] or not self._desk.has_room(count):

@@ -9,7 +9,7 @@ from bidder.catalogue import read_catalogue
 from bidder.metrics import SAMPLE_EVERY, Stage
 from market.decision import NoBidReason
 from market.events import EventKind
-from market.exchange import DEFAULT_EXCHANGES
+from market.exchange import DEFAULT_EXCHANGES, check_profiles
 from market.openrtb import BidResponse
 from market.openrtb_decode import decode_request
 from tests.bidder.requests import body_of
@@ -221,3 +221,11 @@ def test_a_warm_up_leaves_no_count_no_event_and_no_money_taken():
     assert not service.no_bids.any()
     assert service._decider.available() == money
     assert not any(service.metrics.row[name].any() for name in service.metrics.row.dtype.names)
+
+
+def test_an_exchange_that_waits_is_answered_however_long_it_took():
+    twin = check_profiles(DEFAULT_EXCHANGES)["twin"]
+    service = service_of(clock_ns=Clock())
+    body = body_of(tmax=1)
+    assert service.answer(body, twin, NOW_MS, spent_ms=5_000).status == 200
+    assert service.answer(body, DEFAULT_EXCHANGES[0], NOW_MS, spent_ms=5_000).status == 204
