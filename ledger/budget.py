@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 RESERVATIONS_PER_LEASE: Final = 4
 """A lease is worth at least so many of the largest reservations seen, while there is money."""
 
+IDLE_MS: Final = 1_000
+"""A worker that reserved nothing of a budget for so long may lend its lease to one that could."""
+
 _OPEN, _RELEASED, _CHARGED = (
     int(ReservationState.OPEN),
     int(ReservationState.RELEASED),
@@ -121,9 +124,10 @@ class _Budget:
 class _Lease:
     """What one worker holds: reserved by open bids, frozen, or available to it."""
 
-    __slots__ = ("frozen_micros", "frozen_until_ms", "held_micros", "open_micros")
+    __slots__ = ("frozen_micros", "frozen_until_ms", "held_micros", "open_micros", "used_ms")
 
     def __init__(self) -> None:
+        self.used_ms = 0
         self.held_micros = 0
         self.open_micros = 0
         self.frozen_micros = 0
@@ -216,6 +220,30 @@ class BudgetLedger:
                     granted.append(Lease(worker, budget_id, amount))
         self._touched.clear()
         return tuple(granted)
+
+    def stranding(self, now_ms: int, worker_count: int) -> set[int]:
+        """Returns the workers whose leases keep money from others: ``close_worker`` frees it.
+
+        Connections spread unevenly over workers, and a worker that gets no request spends nothing.
+        Where a budget has less than a few reservations left for one worker and nothing free,
+        others that used none of it for ``IDLE_MS`` and hold more than that are named. The next
+        ``top_up`` gives each its share of what came back, so every turn strands less.
+        """
+        found: set[int] = set()
+        for budget in self._budgets.values():
+            least = RESERVATIONS_PER_LEASE * budget.reserved_micros_max
+            if least == 0 or budget.end_at_ms <= now_ms or budget.free_micros() >= least:
+                continue
+            workers = [w for w in range(worker_count) if w not in self._suspended]
+            leases = [(w, self._lease(budget, w)) for w in workers]
+            if all(lease.available_micros() >= least for _, lease in leases):
+                continue
+            found.update(
+                worker
+                for worker, lease in leases
+                if lease.available_micros() > least and lease.used_ms + IDLE_MS <= now_ms
+            )
+        return found
 
     def grant(self, leases: Iterable[Lease]) -> list[Credit]:
         """Puts leases on the workers' accounts; the credits are what the workers are told."""
@@ -325,7 +353,7 @@ class BudgetLedger:
                 repeats += _taken_by(worker, reservation_of(body[i * width : (i + 1) * width]))
                 continue
             new.append(i)
-            is_held = self._hold(worker, budget_ids, amount)
+            is_held = self._hold(worker, budget_ids, amount, now_ms)
             state = _OPEN if is_held else _RELEASED
             slot = add(key, body[i * width : (i + 1) * width], deadline_ms, state, now_ms)
             self.bids.seen[slot] = IS_BID
@@ -458,7 +486,9 @@ class BudgetLedger:
             lease = budget.leases[worker] = _Lease()
         return lease
 
-    def _hold(self, worker: int, budget_ids: Sequence[int], amount_micros: int) -> bool:
+    def _hold(
+        self, worker: int, budget_ids: Sequence[int], amount_micros: int, now_ms: int
+    ) -> bool:
         """Takes a reservation from all of a bid's budgets, or from none."""
         pairs: list[tuple[_Budget, _Lease]] = []
         for budget_id in budget_ids:
@@ -467,6 +497,7 @@ class BudgetLedger:
             budget = self._budget(budget_id)
             lease = self._lease(budget, worker)
             budget.reserved_micros_max = max(budget.reserved_micros_max, amount_micros)
+            lease.used_ms = now_ms
             if lease.held_micros - lease.open_micros < amount_micros:
                 self.unfunded_count += 1
                 return False

@@ -229,6 +229,10 @@ class Recorder:
                 known.update(spans[row] for row in rows if row >= 0)
         return self.ledger.define(arrays.budgets)
 
+    def stranding(self, now_ms: int) -> set[int]:
+        """Returns the workers whose unused leases keep money from others."""
+        return self.ledger.stranding(now_ms, self._worker_count)
+
     # What comes in.
 
     @property

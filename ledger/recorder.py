@@ -188,6 +188,8 @@ class RecorderProcess:
             self._next_look_ns = now_ns + _LOOK_NS
         for link in self._links:
             link.watch(self.core, now_ms, is_thorough=is_thorough)
+        if is_thorough and not self._is_episode():
+            self._recall(self.core.stranding(now_ms))
         if self.core.is_stuck and now_ns < self._retry_ns:
             return False
         if self._is_episode():
@@ -215,7 +217,10 @@ class RecorderProcess:
         now_ms = self._now_ms()
         self._drain(now_ms)
         if self._step(now_ms):
-            self._words[Word.RECORDER_STEP] = step
+            self._recall(self.core.stranding(now_ms))
+            # What is taken back in a step is also given out in it, however long that takes.
+            if not any(link.is_fencing for link in self._links):
+                self._words[Word.RECORDER_STEP] = step
         return True
 
     def _step(self, now_ms: int) -> bool:
@@ -290,8 +295,12 @@ class RecorderProcess:
             return
         holders = self.core.take_snapshot(snapshot)
         if may_recall:
-            for worker in holders:
-                self._links[worker].fence(self.core, 0)
+            self._recall(holders)
+
+    def _recall(self, workers: set[int]) -> None:
+        """Begins to take the leases of living workers back, to hand them out anew."""
+        for worker in sorted(workers):
+            self._links[worker].fence(self.core, 0)
 
     # Requests.
 

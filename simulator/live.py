@@ -34,7 +34,7 @@ import msgspec
 import numpy as np
 import uvloop
 
-from market.control import ControlBlock, Word
+from market.control import ControlBlock, Word, WorkerWord
 from market.deployment import read_deployment
 from market.errors import BadInput, Corrupt, LodestoneError, NotReady
 from market.events import EventKind
@@ -133,7 +133,8 @@ class LiveExchange:
         self._writer = RequestWriter(self._exchange)
         self._prices = PriceWriter(self._profile, deployment.price_keys)
         self._deployment, self._scenario = deployment, scenario
-        self._words = ControlBlock(deployment.control_path).words
+        self._block = ControlBlock(deployment.control_path)
+        self._words = self._block.words
         self._wall_ns, self._on_progress = wall_ns, on_progress
         self._deadline_s = deadline_s
         self._tally = LiveTally(creatives)
@@ -188,6 +189,7 @@ class LiveExchange:
 
     async def _run_slices(self) -> None:
         await self._step(self._scenario.start_at_ms)
+        await self._wait_for_workers()
         for piece in slices(self._scenario):
             if piece.has_traffic:
                 await self._auction(self._exchange.offers(piece.start_ms, piece.end_ms))
@@ -209,6 +211,23 @@ class LiveExchange:
                 raise NotReady(
                     f"clock step {step} ({clock_ms} ms): {found} after {self._deadline_s:g} s; "
                     "recorder and controller must acknowledge every step"
+                )
+            await asyncio.sleep(_POLL_S)
+
+    async def _wait_for_workers(self) -> None:
+        """Waits until every bid worker answers: all have a snapshot from the first step on.
+
+        A worker that is late to listen would leave its requests unanswered, or, where others take
+        them, its leases unused for the whole episode.
+        """
+        until = self._wall_ns() + self._deadline_s * 1e9
+        workers = range(self._deployment.worker_count)
+        while late := [w for w in workers if not self._block.worker(w)[WorkerWord.IS_READY]]:
+            if self._wall_ns() > until:
+                raise NotReady(
+                    f"bid workers {late} of {self._deployment.folder} are not ready after "
+                    f"{self._deadline_s:g} s; every one must serve a snapshot before the first "
+                    "request: see their logs"
                 )
             await asyncio.sleep(_POLL_S)
 

@@ -237,6 +237,7 @@ def test_the_episode_is_as_demanding_as_it_claims(live):
     assert sum(e.duplicates_ignored for e in live.view.exchanges) > 100
     assert live.report.is_complete
     assert not live.report.errors
+    assert sum(live.report.answers[status] for status in ("200", "204")) == live.report.requests
     assert not live.report.notices_refused
 
 

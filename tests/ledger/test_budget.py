@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ledger.budget import RESERVATIONS_PER_LEASE, BudgetLedger, Charge, Settlement
+from ledger.budget import IDLE_MS, RESERVATIONS_PER_LEASE, BudgetLedger, Charge, Settlement
 from ledger.lease import Credit, Lease
 from ledger.reservation import bid_key
 from market.state import CreditKind
@@ -110,6 +110,37 @@ def test_a_higher_limit_frees_money_and_a_lower_one_names_who_holds_too_much():
     assert ledger.define(budgets_array({1: 1_750})) == set()
     assert ledger.define(budgets_array({1: 1_749})) == {0}
     assert ledger.top_up(0, 2) == ()
+
+
+def test_an_idle_worker_strands_money_once_another_has_none():
+    ledger = ledger_with({1: 1_000}, worker_count=2)
+    assert ledger.stranding(IDLE_MS, 2) == set()  # nobody has bid, so nobody lacks anything
+    for number in range(75):
+        reserve(ledger, number, now_ms=number, reserved=10)
+        ledger.grant(ledger.top_up(number, 2))
+    assert (ledger.available_micros(0, 1), ledger.available_micros(1, 1)) == (0, 250)
+    assert ledger.stranding(IDLE_MS, 2) == {1}
+    ledger.close_worker(1, 0)
+    ledger.give_back(ledger.thaw(IDLE_MS))
+    ledger.grant(ledger.top_up(IDLE_MS, 2))
+    # Both get their share of the 250: the next turn would strand less.
+    assert (ledger.available_micros(0, 1), ledger.available_micros(1, 1)) == (62, 62)
+
+
+@pytest.mark.parametrize("why", ["used", "suspended", "ended", "free", "worth too little"])
+def test_no_lease_is_recalled_where_that_helps_nobody(why):
+    ledger = ledger_with({1: 1_000}, worker_count=2)
+    reserve(ledger, 1, worker=0, reserved=250)
+    reserve(ledger, 2, now_ms=500 if why == "used" else 0, worker=1, reserved=1)
+    if why != "free":
+        ledger.define(budgets_array({1: 500}, end_at_ms=IDLE_MS if why == "ended" else 10**9))
+    if why == "worth too little":
+        reserve(ledger, 3, worker=1, reserved=229)
+    if why == "suspended":
+        ledger.suspend_worker(1)
+    # 250 were reserved once, so "a few reservations" are 1,000: hold it against smaller ones.
+    ledger._budgets[1].reserved_micros_max = 5
+    assert ledger.stranding(IDLE_MS, 2) == set()
 
 
 def test_no_lease_is_granted_from_a_budget_that_only_the_log_knows():

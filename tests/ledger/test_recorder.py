@@ -206,6 +206,34 @@ def test_a_new_snapshot_brings_its_budgets_and_a_lowered_limit_is_kept(place, wo
     assert held[2] == 50
 
 
+@pytest.mark.parametrize("is_episode", [False, True])
+def test_one_worker_can_spend_what_an_idle_one_was_lent(places, is_episode):
+    place = places(limits={1: 1_000}, worker_count=2, is_episode=is_episode).start()
+    busy, idle = place.worker(0), place.worker(1)
+    bids = iter(range(1, 1_000))
+
+    def step():
+        if is_episode:
+            place.words[Word.CLOCK_MS] += 10_000
+            place.words[Word.CLOCK_STEP] += 1
+            until(
+                lambda: (
+                    idle.take_credits() is not None
+                    and place.words[Word.RECORDER_STEP] == place.words[Word.CLOCK_STEP]
+                )
+            )
+        idle.take_credits()
+        busy.take_credits()
+        while busy.bid(next(bids), 10, deadline_ms=now_ms() + SOON_MS):
+            pass
+        return sum(view.held_micros for view in place.ledger().budgets) == 1_000 and (
+            idle.available.get(1, 0) <= 40
+        )
+
+    until(step)
+    assert next(bids) * 10 >= 1_000 - 40
+
+
 def test_a_bad_snapshot_is_told_and_the_budgets_before_it_stay(place, worker):
     folder = place.deployment.snapshot_folder
     (folder / "snapshot-0000000002.bin").write_bytes(b"damaged")

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from market.chance import opportunity_key
-from market.control import ControlBlock, Word
+from market.control import ControlBlock, Word, WorkerWord
 from market.deployment import Deployment
 from market.kernels import hash_pair
 
@@ -153,7 +153,9 @@ def deployment_of(folder, bidder):
         user_salt_hex=b"0123456789abcdef".hex(),
         is_episode=True,
     )
-    ControlBlock.create(deployment.control_path)
+    block = ControlBlock.create(deployment.control_path)
+    for worker in range(deployment.worker_count):
+        block.worker(worker)[WorkerWord.IS_READY] = 1
     return deployment
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from market.control import ControlBlock, Word
+from market.control import ControlBlock, Word, WorkerWord
 from market.deployment import write_deployment
 from market.errors import NotReady
 from market.events import EventKind
@@ -308,6 +308,17 @@ def test_a_recorder_that_stays_away_is_named(tmp_path):
 def test_who_does_not_acknowledge_the_clock_is_named(tmp_path, who, awaited):
     with pytest.raises(NotReady, match=rf"clock step 1 .*{awaited} is at 0.*after 0\.2 s"):
         played(tmp_path, deadline_s=0.2, **{who: False})
+
+
+def test_nothing_is_asked_before_every_worker_answers(tmp_path):
+    bidder = HttpBidder(PRICE, ads_of())
+
+    def unready(exchange, _):
+        exchange._block.worker(0)[WorkerWord.IS_READY] = 0
+
+    with pytest.raises(NotReady, match=r"bid workers \[0\] of .* are not ready after 0\.2 s"):
+        played(tmp_path, bidder=bidder, before=unready, deadline_s=0.2)
+    assert bidder.requests == []
 
 
 def test_a_bidder_that_cannot_be_reached_loses_its_requests(tmp_path):
