@@ -23,7 +23,7 @@ import uvloop
 from bench.load import Load, drive, drive_at
 from bidder.candidates import Compilation, allocate_rows, compile_snapshot
 from bidder.caps import create_cap_file
-from bidder.metrics import create_metrics_file
+from bidder.metrics import create_metrics_file, map_metrics
 from bidder.recommendation.network import read_artefact
 from ledger.ring import Ring
 from market.control import ControlBlock, Word, WorkerWord
@@ -34,6 +34,8 @@ from market.state import CREDIT_DTYPE, CreditKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+
+    import numpy.typing as npt
 
     from market.campaign import Campaign
     from market.snapshot import Snapshot
@@ -69,6 +71,13 @@ class Workers:
         self._rings = [
             Ring(deployment.ring_folder / f"events-{n}.ring", EVENT_DTYPE) for n in range(len(pids))
         ]
+        self._rows = map_metrics(deployment.metrics_path, deployment)
+
+    def stages(self) -> npt.NDArray[np.float64]:
+        """Returns, by ``Stage``, (nanoseconds, requests timed) since the workers started."""
+        rows = self._rows
+        counts = rows["stage_counts"].sum(axis=(0, 2))
+        return np.stack([rows["stage_ns"].sum(axis=0), counts], axis=1).astype(np.float64)
 
     def closed_loop(self, bodies: list[bytes], connections: int) -> Load:
         """As ``closed_loop`` of the module, while events are drained."""

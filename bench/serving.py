@@ -18,16 +18,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.bodies import bodies, templates
+from bench.eligible import eligible_p50
 from bench.line_items import campaigns_for
 from bench.servers import Workers, closed_loop, compiled, fastapi_echo, fixed_answer, nginx, workers
+from bidder.metrics import Stage
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from bench.load import Load
 
 LINE_ITEMS = 10_000
 USERS = 100_000
 REQUESTS_PER_ROUND = 20_000
 CONNECTIONS = 16
+ELIGIBLE_SAMPLE = 2_000
 _SEED = 11
 _GROWTH = (1_000, 10_000, 100_000)
 
@@ -64,6 +69,7 @@ def run(rounds: int) -> dict[str, object]:
     result["line_items"] = len(targeted)
     result["dimensions_targeted_p50"] = statistics.median(targeted)
     snapshot = compiled(campaigns, now_ms)
+    result["eligible_p50"] = eligible_p50(snapshot, bench.bodies[:ELIGIBLE_SAMPLE])
     with tempfile.TemporaryDirectory() as folder:
         result |= _against_baselines(bench, Path(folder), snapshot)
     result |= _growth(bench, found, now_ms, result)
@@ -84,6 +90,7 @@ def _against_baselines(bench: Bench, folder: Path, snapshot: object) -> dict[str
     echoes: list[Load] = []
     fixed: list[Load] = []
     nginxes: list[Load] = []
+    stages = np.zeros(0)
     with (
         workers(folder, snapshot, [bench.core]) as worker,  # pyright: ignore[reportArgumentType]
         fastapi_echo(bench.core) as echo,
@@ -96,9 +103,12 @@ def _against_baselines(bench: Bench, folder: Path, snapshot: object) -> dict[str
             loads.append(closed_loop(fixed_server, sent, CONNECTIONS))
             if static is not None:
                 loads.append(closed_loop(static, sent, CONNECTIONS))
-            if number:  # the first round warms everything up
+            if number == 0:
+                stages = worker.stages()
+            else:  # the first round warms everything up
                 for kept, load in zip((ours, echoes, fixed, nginxes), loads, strict=False):
                     kept.append(load)
+        stages = worker.stages() - stages
         half = _half_load(bench, worker, ours)
     requests = sum(sum(load.statuses.values()) for load in ours)
     result: dict[str, object] = {
@@ -113,12 +123,27 @@ def _against_baselines(bench: Bench, folder: Path, snapshot: object) -> dict[str
         "echo_cpu_ratio_to_fastapi_echo": _ratio(fixed, echoes),
         "bid_share": round(sum(load.statuses.get(200, 0) for load in ours) / requests, 3),
         "statuses": ours[-1].statuses,
+        "stages_us": _stages_us(stages, _median_cpu(ours)),
         **half,
     }
     if nginxes:
         result["nginx_cpu_us"] = _median_cpu(nginxes)
         result["transport_cpu_ratio_to_nginx"] = _ratio(fixed, nginxes)
     return result
+
+
+def _stages_us(stages: npt.NDArray[np.float64], cpu_us: float) -> dict[str, float]:
+    """Returns the time of each stage of the worker's own metrics; ``loop`` is what is left.
+
+    The stages are taken by the clock at one request in 16, the total is CPU time of the process:
+    where another process took the core for a moment, a stage looks longer than it was.
+    """
+    found = {
+        stage.name.lower(): round(float(ns / count / 1e3), 2)
+        for stage, (ns, count) in zip(Stage, stages, strict=True)
+        if count
+    }
+    return {**found, "loop": round(cpu_us - sum(found.values()), 2)}
 
 
 def _half_load(bench: Bench, worker: Workers, ours: list[Load]) -> dict[str, object]:

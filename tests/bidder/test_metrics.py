@@ -13,31 +13,13 @@ from bidder.metrics import (
     BUCKET_COUNT,
     Stage,
     StageTimes,
-    create_metrics_file,
     map_metrics,
     memory_metrics,
     quantile_ns,
     row_dtype,
 )
-from market.deployment import Deployment
 from market.errors import Corrupt
 from market.exchange import DEFAULT_EXCHANGES
-
-
-@pytest.fixture
-def deployment(tmp_path):
-    made = Deployment(
-        folder=str(tmp_path), bid_port=1, notice_port=2, control_port=3, worker_count=2,
-        base_url="", notice_key_hex="11" * 32, user_salt_hex="22" * 16,
-    )  # fmt: skip
-    made.ring_folder.mkdir()
-    return made
-
-
-@pytest.fixture
-def rows(deployment):
-    create_metrics_file(deployment.metrics_path, deployment)
-    return map_metrics(deployment.metrics_path, deployment)
 
 
 def test_a_file_for_other_workers_or_exchanges_is_corrupt(rows, deployment):

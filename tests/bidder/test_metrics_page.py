@@ -9,32 +9,14 @@ from bidder.metrics import (
     Gauge,
     Stage,
     WorkerMetrics,
-    create_metrics_file,
     map_metrics,
 )
 from bidder.metrics_page import Counted, families
 from ledger.exposition import MetricsPage
 from market.control import ControlBlock, Word, WorkerWord
 from market.decision import NoBidReason
-from market.deployment import Deployment
 from market.exchange import DEFAULT_EXCHANGES
 from tests.pages import sample, samples_of
-
-
-@pytest.fixture
-def deployment(tmp_path):
-    made = Deployment(
-        folder=str(tmp_path), bid_port=1, notice_port=2, control_port=3, worker_count=2,
-        base_url="", notice_key_hex="11" * 32, user_salt_hex="22" * 16,
-    )  # fmt: skip
-    made.ring_folder.mkdir()
-    return made
-
-
-@pytest.fixture
-def rows(deployment):
-    create_metrics_file(deployment.metrics_path, deployment)
-    return map_metrics(deployment.metrics_path, deployment)
 
 
 def page_of(rows, deployment, now_ns=0, words=()):
