@@ -31,7 +31,8 @@ def eligible_p50(snapshot: Snapshot, bodies: Iterable[bytes]) -> int:
     for body in bodies:
         offer = edge.read(decode_request(body), DEFAULT_EXCHANGES[0], now_ms)
         out = np.zeros(offer.opportunities.records.shape[0], np.int64)
-        bundle = decider._bundle  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        decider.make_ready(offer.opportunities)
+        bundle = decider.bundle
         count_eligible(bundle.address, bundle.kind, *offer.opportunities, out)
         found.append(int(out.max(initial=0)))
     return int(np.median(found))

@@ -50,6 +50,8 @@ class Decider:
         snapshot: the one that decisions are made against.
         state: what changes between two opportunities.
         worker: index of this decider among those that share ``cap_slots``.
+        sample_rate: share of no-bids that get an event.
+        bundle: what the kernels read, laid out; another one after a swap, and after ``make_ready``.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Decider:
         self.snapshot = snapshot
         self.worker = worker
         self._live = live
-        self._sample_rate = no_bid_sample_rate
+        self.sample_rate = no_bid_sample_rate
         self._words = words
         self._live_epoch = 0
         self._next_look = _FIRST_LOOK
@@ -123,8 +125,11 @@ class Decider:
         prepare(self.snapshot.arrays, work.bounds)
         return work
 
-    def _make_ready(self, opportunities: Opportunities) -> None:
-        """Before a block: follows the live arrays, and makes room for this many codes."""
+    def make_ready(self, opportunities: Opportunities) -> None:
+        """Before a block: follows the live arrays, and makes room for as many codes.
+
+        For callers of the kernels; the methods here do it by themselves.
+        """
         if self._words is not None and self._words[_LIVE_EPOCH] != self._live_epoch:
             self.refresh()
         if opportunities.codes.shape[0] > self._code_count:
@@ -168,11 +173,11 @@ class Decider:
         events: npt.NDArray[np.void],
     ) -> None:
         """Decides a block into ``decisions`` [N] and ``events`` [N] (kind 0: none), in order."""
-        self._make_ready(opportunities)
+        self.make_ready(opportunities)
         decide_block(
-            self._bundle.address, self._bundle.kind,
+            self.bundle.address, self.bundle.kind,
             opportunities.records, opportunities.codes, opportunities.deals,
-            self.worker, self.snapshot.head.seed, self._sample_rate, decisions, events,
+            self.worker, self.snapshot.head.seed, self.sample_rate, decisions, events,
         )  # fmt: skip
 
     def decide_one(
@@ -185,11 +190,11 @@ class Decider:
 
         Skips the kernel's look at the types of its arguments, which costs as much as a decision.
         """
-        self._make_ready(opportunities)
+        self.make_ready(opportunities)
         self._code(
-            self._bundle.address, self._bundle.kind,
+            self.bundle.address, self.bundle.kind,
             opportunities.records, opportunities.codes, opportunities.deals,
-            self.worker, self.snapshot.head.seed, self._sample_rate, decisions, events,
+            self.worker, self.snapshot.head.seed, self.sample_rate, decisions, events,
         )  # fmt: skip
 
     def _bind(self) -> None:
@@ -198,14 +203,14 @@ class Decider:
         Follows every exchange of one of these arrays for another. The empty block that the lookup
         runs changes nothing.
         """
-        self._bundle = Bundle(
+        self.bundle = Bundle(
             self.snapshot.arrays, self._live, self.state, self._work, self._versions
         )
         block = no_opportunities(0, 1, 1)
         self._code: Callable[..., None] = compiled_for(
             decide_block,
-            self._bundle.address, self._bundle.kind, block.records, block.codes, block.deals,
-            self.worker, self.snapshot.head.seed, self._sample_rate,
+            self.bundle.address, self.bundle.kind, block.records, block.codes, block.deals,
+            self.worker, self.snapshot.head.seed, self.sample_rate,
             np.zeros(0, DECISION_DTYPE), np.zeros(0, EVENT_DTYPE),
         )  # fmt: skip
 

@@ -51,6 +51,7 @@ class Desk:
         sink: takes the events.
         decisions: [RECORDS_MAX] of DECISION_DTYPE, of the request at hand.
         rows: [RECORDS_MAX] int32, their line item rows; -1 = no bid.
+        events: [RECORDS_MAX] of EVENT_DTYPE, of the decisions; kind 0: none.
     """
 
     def __init__(self, decider: Decider, sink: EventSink) -> None:
@@ -59,13 +60,13 @@ class Desk:
         self.sink = sink
         self.decisions = np.zeros(RECORDS_MAX, DECISION_DTYPE)
         self.rows: npt.NDArray[np.int32] = self.decisions["line_item_row"]
-        self._events = np.zeros(RECORDS_MAX, EVENT_DTYPE)
+        self.events = np.zeros(RECORDS_MAX, EVENT_DTYPE)
         # Views made once: a slice of a structured array takes as long as a small decision.
         self._one = [
-            (self.decisions[n : n + 1], self._events[n : n + 1]) for n in range(RECORDS_MAX)
+            (self.decisions[n : n + 1], self.events[n : n + 1]) for n in range(RECORDS_MAX)
         ]
-        self._kinds: npt.NDArray[np.uint8] = self._events["kind"]
-        raw = self._events.view(np.uint8).data
+        self._kinds: npt.NDArray[np.uint8] = self.events["kind"]
+        raw = self.events.view(np.uint8).data
         width = EVENT_DTYPE.itemsize
         self._raw = [raw[n * width : (n + 1) * width] for n in range(RECORDS_MAX)]
 

@@ -18,6 +18,19 @@ import numpy as np
 
 from bidder.kernels_bundle import Bundle
 from bidder.metrics import SAMPLE_EVERY, Stage
+from bidder.native.kernels_answer import (
+    DECIDED,
+    LIMIT_COUNT,
+    TOLD_ALLOWED_NS,
+    TOLD_COUNT,
+    TOLD_FORMAT,
+    TOLD_PHASE,
+    TOLD_PLACES,
+    TOLD_REASON,
+    TOLD_ROW,
+    UNREAD,
+    answer_bundled,
+)
 from bidder.native.kernels_head import read_head
 from bidder.native.kernels_render import MISSING
 from bidder.native.kernels_request import read_bundled
@@ -137,12 +150,39 @@ class Engine:
         self._read_request: Any = compiled_for(
             read_bundled, self._bundle.address, self._bundle.kind, 0, 0, 0, 0
         )
+        self._limits = np.array(
+            [
+                (lane.tmax_ms_default, lane.network_buffer_ms, lane.meter.time_ns_max, lane.waits)
+                for lane in self.lanes
+            ],
+            np.int64,
+        ).reshape(-1, LIMIT_COUNT)
+        told = np.zeros(TOLD_PLACES, np.int64)
+        self._told_array, self._told = told, told.data
         renderer.warm_up()
+        self._bind()
 
     def swap(self, snapshot: Snapshot) -> None:
         """Answers with ``snapshot`` from the next request on; the service has it already."""
         self._renderer.swap(self._service.answers, snapshot)
         self._reader.memory.hold(snapshot.arrays.deal_codes.tolist())
+        self._bind()
+
+    def _bind(self) -> None:
+        """Lays out what the one call of the usual request reads, and looks up its machine code."""
+        desk, renderer = self._desk, self._renderer
+        decider = desk.decider
+        decider.make_ready(self._block)
+        settings = np.array([decider.worker, decider.snapshot.head.seed], np.int64)
+        self._writing = Bundle(
+            self._limits, settings, np.array([decider.sample_rate]), desk.decisions, desk.events,
+            renderer.fragments, renderer.signing, renderer.out, self._told_array,
+        )  # fmt: skip
+        self._decide_bundle = decider.bundle
+        self._answer_request: Any = compiled_for(
+            answer_bundled, self._bundle.address, self._bundle.kind, decider.bundle.address,
+            decider.bundle.kind, self._writing.address, self._writing.kind, 0, 0, 0, 0, 0, -1,
+        )  # fmt: skip
 
     def load(self, data: bytes) -> bool:
         """Takes bytes into the buffer in which all offsets lie; False if they are too many."""
@@ -191,6 +231,50 @@ class Engine:
             arrival_ms: epoch milliseconds, the decision's now.
             arrived_ns: the monotonic clock when its bytes were read.
         """
+        self._turn = turn = (self._turn + 1) & _SAMPLE_MASK
+        desk, told = self._desk, self._told
+        # One request in so many takes the steps one by one, with a look at the clock between them;
+        # so does one whose events may not all fit.
+        if turn == 0 or not desk.has_room(IMPS_MAX):
+            return self._answer_by_steps(lane, first, last, arrival_ms, arrived_ns)
+        desk.decider.make_ready(self._block)
+        reading, deciding, writing = self._bundle, desk.decider.bundle, self._writing
+        if deciding is not self._decide_bundle:
+            self._bind()
+            deciding, writing = self._decide_bundle, self._writing
+        spent_ns = self._clock_ns() + self._needs_ns[_DECIDE] - arrived_ns
+        suffix = self._renderer.suffix_row(lane.profile) if lane.profile.price_suffix else -1
+        written = self._answer_request(
+            reading.address, reading.kind, deciding.address, deciding.kind, writing.address,
+            writing.kind, first, last, lane.row, arrival_ms, spent_ns, suffix,
+        )  # fmt: skip
+        phase = told[TOLD_PHASE]
+        if phase == UNREAD:
+            return self._answer_by_steps(lane, first, last, arrival_ms, arrived_ns)
+        if phase != DECIDED:
+            # Rare, and the default path knows how to say it.
+            return None
+        count = told[TOLD_COUNT]
+        late_ns = arrived_ns + told[TOLD_ALLOWED_NS] - self._needs_ns[_EVENT]
+        if self._clock_ns() >= late_ns:
+            desk.take_back(count, arrival_ms)
+            return None
+        desk.record(count)
+        if written < 0 or (written == 0 and lane.profile.answers_nbr):
+            return self._rendered(lane, first, last, count, arrival_ms)
+        if count == 1 and not self._counts[_REFUSALS]:
+            if told[TOLD_ROW] >= 0:
+                lane.meter.bids[_FORMAT_BITS[told[TOLD_FORMAT]]] += 1
+            else:
+                lane.meter.no_bids[told[TOLD_REASON]] += 1
+        else:
+            self._tally(lane.meter, count)
+        return self._renderer.written(written) if written else NO_CONTENT
+
+    def _answer_by_steps(
+        self, lane: Lane, first: int, last: int, arrival_ms: int, arrived_ns: int
+    ) -> bytes | None:
+        """As ``answer``, each step a call of its own."""
         meter, counts = lane.meter, self._counts
         begun_ns = self._clock_ns()
         cause = self._read(lane, first, last, arrival_ms)
@@ -218,8 +302,7 @@ class Engine:
         self._desk.record(count)
         recorded_ns = self._clock_ns()
         answer = self._rendered(lane, first, last, count, arrival_ms)
-        self._turn = turn = (self._turn + 1) & _SAMPLE_MASK
-        if turn == 0:
+        if self._turn == 0:
             add = self._service.metrics.stages.add
             ended_ns = self._clock_ns()
             add(_TRANSPORT, begun_ns - arrived_ns)
