@@ -8,12 +8,12 @@ between them, which takes as long as they do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bidder.kernels import decide_block
-from bidder.kernels_bundle import opened
+from bidder.kernels_bundle import Kind, opened
 from bidder.native.kernels_render import render
 from bidder.native.kernels_request import read_bundled
 from bidder.native.wire import Count
@@ -55,7 +55,7 @@ DECIDED = 2
 
 @kernel
 def decide_read(
-    address: int, kind: Any, records: npt.NDArray[np.void], codes: npt.NDArray[np.uint64],
+    address: int, kind: Kind, records: npt.NDArray[np.void], codes: npt.NDArray[np.uint64],
     deals: npt.NDArray[np.void], count: int, worker: int, seed: int, sample_rate: float,
     decisions: npt.NDArray[np.void], events: npt.NDArray[np.void],
 ) -> None:  # fmt: skip
@@ -80,8 +80,8 @@ def decide_read(
 
 @kernel
 def answer_bundled(
-    reading: int, reading_kind: Any, deciding: int, deciding_kind: Any, writing: int,
-    writing_kind: Any, first: int, last: int, lane: int, arrival_ms: int, spent_ns: int,
+    reading: int, reading_kind: Kind, deciding: int, deciding_kind: Kind, writing: int,
+    writing_kind: Kind, first: int, last: int, lane: int, arrival_ms: int, spent_ns: int,
     suffix: int,
 ) -> int:  # fmt: skip
     """Answers the body at [first, last) of the buffer; returns what ``told[TOLD_PHASE]`` says.
