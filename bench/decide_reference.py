@@ -61,9 +61,14 @@ class Reference:
         self._value_micros *= 1000 * live.shading_factor[:count] / live.pacing_lambda[:count]
         rows = np.empty((count, 6), np.uint32)
         rows[order] = [ad_features(c, item.creatives[0]) for c, item in items]
-        vectors, self._bias = creative_tables(world.weights, rows)
-        # One product for both heads: the context side is two columns, each zero over the other.
-        self._vectors = vectors
+        vectors, bias = creative_tables(world.weights, rows)
+        # One matrix-vector product a head, over memory that lies in a row.
+        width = vectors.shape[1] // 2
+        self._heads = [
+            (np.ascontiguousarray(vectors[:, head * width : (head + 1) * width]),
+             np.ascontiguousarray(bias[:, head]))
+            for head in range(2)
+        ]  # fmt: skip
         self._weights = world.weights
         self._world = world
         self._masks(items, order)
@@ -125,10 +130,12 @@ class Reference:
         capped = self._world.capped[n]
         if capped.shape[0]:
             mask &= ~(self._is_capped & np.isin(self._campaigns, capped))
-        logits = self._vectors @ self._context(record, np.array(lists[CodeList.SEGMENT], np.uint64))
-        logits += self._bias + self._context_bias
-        bids = self._value_micros / np.prod(1 + np.exp(-logits), axis=1)
-        bids[~mask] = -1
+        sides, context_bias = self._context(record, np.array(lists[CodeList.SEGMENT], np.uint64))
+        odds = [
+            1 + np.exp(-(vectors @ side + (bias + own)))
+            for (vectors, bias), side, own in zip(self._heads, sides, context_bias, strict=True)
+        ]
+        bids = np.where(mask, self._value_micros / (odds[0] * odds[1]), -1.0)
         best = int(bids.argmax())
         self.eligible.append(int(np.count_nonzero(mask)))
         if np.floor(bids[best]) < max(int(record["floor_cpm_micros"]), 1):
@@ -139,19 +146,15 @@ class Reference:
 
     def _context(
         self, record: np.void, segments: npt.NDArray[np.uint64]
-    ) -> npt.NDArray[np.float32]:
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Returns the context side of both heads, [2, E], and their biases."""
         features = np.zeros(FEATURE_COUNT, np.uint32)
         context_features(
             np.array([int(d) for d in CONTEXT_DIMENSIONS]), record["dimensions"], segments,
             CONTEXT_BUCKETS, features,
         )  # fmt: skip
         vector = self._weights.context_vectors[features].sum(axis=0)
-        self._context_bias = self._weights.context_bias[features].sum(axis=0)
-        width = vector.shape[0] // 2
-        columns = np.zeros((2 * width, 2), np.float32)
-        columns[:width, 0] = vector[:width]
-        columns[width:, 1] = vector[width:]
-        return columns
+        return vector.reshape(2, -1), self._weights.context_bias[features].sum(axis=0)
 
 
 def _named(items: list[Item], order: npt.NDArray[np.int64], name: str) -> _Named:
