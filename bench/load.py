@@ -68,7 +68,6 @@ class _Client(asyncio.Protocol):
         seen.latency_ns.append(time.perf_counter_ns() - self._due_ns.popleft())
         status = self._parser.get_status_code()
         seen.statuses[status] = seen.statuses.get(status, 0) + 1
-        self._parser = httptools.HttpResponseParser(self)
         self.answered()
 
     def answered(self) -> None:
