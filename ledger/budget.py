@@ -42,7 +42,7 @@ RESERVATIONS_PER_LEASE: Final = 4
 """A lease is worth at least so many of the largest reservations seen, while there is money."""
 
 IDLE_MS: Final = 1_000
-"""A worker that reserved nothing of a budget for so long may lend its lease to one that could."""
+"""A worker that reserved nothing for so long lends its leases to those that could use them."""
 
 _OPEN, _RELEASED, _CHARGED = (
     int(ReservationState.OPEN),
@@ -124,10 +124,9 @@ class _Budget:
 class _Lease:
     """What one worker holds: reserved by open bids, frozen, or available to it."""
 
-    __slots__ = ("frozen_micros", "frozen_until_ms", "held_micros", "open_micros", "used_ms")
+    __slots__ = ("frozen_micros", "frozen_until_ms", "held_micros", "open_micros")
 
     def __init__(self) -> None:
-        self.used_ms = 0
         self.held_micros = 0
         self.open_micros = 0
         self.frozen_micros = 0
@@ -154,6 +153,8 @@ class BudgetLedger:
         self._touched: set[int] = set()
         self._frozen: set[tuple[int, int]] = set()
         self._suspended: set[int] = set()
+        # By worker, when it last reserved anything.
+        self._used_ms: dict[int, int] = {}
         self._deadline_ms_max: dict[int, int] = {}
 
     # What the snapshot says.
@@ -226,10 +227,12 @@ class BudgetLedger:
 
         Connections spread unevenly over workers, and a worker that gets no request spends nothing.
         Where a budget has less than a few reservations left for one worker and nothing free,
-        others that used none of it for ``IDLE_MS`` and hold more than that are named. The next
-        ``top_up`` gives each its share of what came back, so every turn strands less.
+        others that hold more than that and reserved nothing at all for ``IDLE_MS`` are named (to
+        take the leases of a busy one would interrupt its other bids). The next ``top_up`` gives
+        each its share of what came back, so every turn strands less.
         """
         found: set[int] = set()
+        used_ms = self._used_ms
         for budget in self._budgets.values():
             least = RESERVATIONS_PER_LEASE * budget.reserved_micros_max
             if least == 0 or budget.end_at_ms <= now_ms or budget.free_micros() >= least:
@@ -241,7 +244,7 @@ class BudgetLedger:
             found.update(
                 worker
                 for worker, lease in leases
-                if lease.available_micros() > least and lease.used_ms + IDLE_MS <= now_ms
+                if lease.available_micros() > least and used_ms.get(worker, 0) + IDLE_MS <= now_ms
             )
         return found
 
@@ -353,7 +356,8 @@ class BudgetLedger:
                 repeats += _taken_by(worker, reservation_of(body[i * width : (i + 1) * width]))
                 continue
             new.append(i)
-            is_held = self._hold(worker, budget_ids, amount, now_ms)
+            is_held = self._hold(worker, budget_ids, amount)
+            self._used_ms[worker] = now_ms
             state = _OPEN if is_held else _RELEASED
             slot = add(key, body[i * width : (i + 1) * width], deadline_ms, state, now_ms)
             self.bids.seen[slot] = IS_BID
@@ -486,9 +490,7 @@ class BudgetLedger:
             lease = budget.leases[worker] = _Lease()
         return lease
 
-    def _hold(
-        self, worker: int, budget_ids: Sequence[int], amount_micros: int, now_ms: int
-    ) -> bool:
+    def _hold(self, worker: int, budget_ids: Sequence[int], amount_micros: int) -> bool:
         """Takes a reservation from all of a bid's budgets, or from none."""
         pairs: list[tuple[_Budget, _Lease]] = []
         for budget_id in budget_ids:
@@ -497,7 +499,6 @@ class BudgetLedger:
             budget = self._budget(budget_id)
             lease = self._lease(budget, worker)
             budget.reserved_micros_max = max(budget.reserved_micros_max, amount_micros)
-            lease.used_ms = now_ms
             if lease.held_micros - lease.open_micros < amount_micros:
                 self.unfunded_count += 1
                 return False
