@@ -3,7 +3,10 @@
 Per budget: a limit B, what was spent on time S_on, what late wins cost S_late, and what each worker
 holds. At every moment S_on + sum(held) <= B, so S_on never exceeds B, and the overspend
 max(0, S_on + S_late - B) is at most S_late: zero as long as no win comes after its reservation's
-deadline, whatever crashes, repeats or is reordered.
+deadline, whatever crashes, repeats or is reordered. A limit that is lowered to B' below that is
+kept as soon as it can be: from then on S_on + sum(held) only falls until it is B', because what
+open bids give back is withheld. An adjustment counts as spent (S_adj, which may be below 0):
+S_on + S_adj + sum(held) <= B whenever money is leased.
 
 A worker reserves from what it holds, in memory; its bid event tells the owner. From then on the
 reservation's life is decided here alone, and every micro that a worker gets back is a ``Credit``.
@@ -17,12 +20,22 @@ Source: two-phase transfers as in TigerBeetle's design notes; leases instead of 
 
 from __future__ import annotations
 
-import enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from ledger.account import (
+    BudgetAccount,
+    BudgetTotals,
+    Charge,
+    LeaseAccount,
+    Reserved,
+    Settlement,
+)
 from ledger.lease import Credit, Lease
 from ledger.reservation import (
     IS_BID,
+    BidsState,
     Reservation,
     Reservations,
     ReservationState,
@@ -42,7 +55,7 @@ RESERVATIONS_PER_LEASE: Final = 4
 """A lease is worth at least so many of the largest reservations seen, while there is money."""
 
 IDLE_MS: Final = 1_000
-"""A worker that reserved nothing for so long lends its leases to those that could use them."""
+"""A worker that reserved nothing of a budget for so long may lend its lease to one that could."""
 
 _OPEN, _RELEASED, _CHARGED = (
     int(ReservationState.OPEN),
@@ -51,89 +64,29 @@ _OPEN, _RELEASED, _CHARGED = (
 )
 
 
-class Charge(enum.Enum):
-    """What a charging notice does to the money."""
-
-    ON_TIME = "on_time"
-    LATE = "late"
-    """Paid as a late win: after the deadline, or after a loss notice, or without a lease."""
-    DUPLICATE = "duplicate"
-    DISPUTED = "disputed"
-    """Above the reservation: not charged; the reservation is released when it expires."""
-    TEST = "test"
-
-
-class Settlement(NamedTuple):
-    """What the owner says to a charging notice; ``amount_micros`` is 0 unless it is charged."""
-
-    charge: Charge
-    amount_micros: int
-
-
-class Reserved(NamedTuple):
-    """What became of a worker's events.
+class BudgetState(msgspec.Struct, frozen=True, array_like=True):
+    """One budget as a checkpoint keeps it.
 
     Attributes:
-        new: indices of the events that are new, in order.
-        repeats: what their worker took for bids that were known already.
+        leases: (worker, held, open, time of its last bid).
     """
 
-    new: list[int]
-    repeats: list[Credit]
-
-
-class BudgetTotals(NamedTuple):
-    """One budget, for people and policies; money in the budget's currency."""
-
     budget_id: int
-    limit_micros: int
     spent_on_time_micros: int
     spent_late_micros: int
-    held_micros: int
+    adjusted_micros: int
+    reserved_micros_max: int
     open_count: int
+    leases: list[tuple[int, int, int, int]]
 
 
-class _Budget:
-    __slots__ = (
-        "end_at_ms",
-        "held_micros",
-        "leases",
-        "limit_micros",
-        "open_count",
-        "reserved_micros_max",
-        "spent_late_micros",
-        "spent_on_time_micros",
-    )
+class LedgerState(msgspec.Struct, frozen=True):
+    """What a replay comes to: all of a ``BudgetLedger`` that the log says."""
 
-    def __init__(self) -> None:
-        self.limit_micros = 0
-        self.end_at_ms = 0
-        self.spent_on_time_micros = 0
-        self.spent_late_micros = 0
-        self.held_micros = 0
-        self.open_count = 0
-        self.reserved_micros_max = 0
-        self.leases: dict[int, _Lease] = {}
-
-    def free_micros(self) -> int:
-        """What may still be leased."""
-        spent = self.spent_on_time_micros + self.spent_late_micros
-        return max(0, self.limit_micros - spent - self.held_micros)
-
-
-class _Lease:
-    """What one worker holds: reserved by open bids, frozen, or available to it."""
-
-    __slots__ = ("frozen_micros", "frozen_until_ms", "held_micros", "open_micros")
-
-    def __init__(self) -> None:
-        self.held_micros = 0
-        self.open_micros = 0
-        self.frozen_micros = 0
-        self.frozen_until_ms = 0
-
-    def available_micros(self) -> int:
-        return self.held_micros - self.open_micros - self.frozen_micros
+    budgets: list[BudgetState]
+    bids: BidsState
+    deadline_ms_max: dict[int, int]
+    unfunded_count: int
 
 
 class BudgetLedger:
@@ -148,13 +101,11 @@ class BudgetLedger:
         """Starts without budgets."""
         self.bids = Reservations()
         self.unfunded_count = 0
-        self._budgets: dict[int, _Budget] = {}
+        self._budgets: dict[int, BudgetAccount] = {}
         # Budgets that may need a lease since the last top-up; leases that are frozen.
         self._touched: set[int] = set()
         self._frozen: set[tuple[int, int]] = set()
         self._suspended: set[int] = set()
-        # By worker, when it last reserved anything.
-        self._used_ms: dict[int, int] = {}
         self._deadline_ms_max: dict[int, int] = {}
 
     # What the snapshot says.
@@ -173,14 +124,15 @@ class BudgetLedger:
             strict=True,
         ):
             budget = self._budget(budget_id)
-            if (budget.limit_micros, budget.end_at_ms) == (limit_micros, end_at_ms):
+            known = budget.is_defined, budget.limit_micros, budget.end_at_ms
+            if known == (True, limit_micros, end_at_ms):
                 continue
+            budget.is_defined = True
             is_lower = limit_micros < budget.limit_micros
             budget.limit_micros = limit_micros
             budget.end_at_ms = end_at_ms
             self._touched.add(budget_id)
-            spent = budget.spent_on_time_micros + budget.spent_late_micros
-            if is_lower and limit_micros < spent + budget.held_micros:
+            if is_lower and budget.over_micros() > 0:
                 holders.update(
                     worker
                     for worker, lease in budget.leases.items()
@@ -232,7 +184,11 @@ class BudgetLedger:
         each its share of what came back, so every turn strands less.
         """
         found: set[int] = set()
-        used_ms = self._used_ms
+        idle = set(range(worker_count))
+        for budget in self._budgets.values():
+            idle -= {w for w, lease in budget.leases.items() if lease.used_ms + IDLE_MS > now_ms}
+        if not idle:
+            return found
         for budget in self._budgets.values():
             least = RESERVATIONS_PER_LEASE * budget.reserved_micros_max
             if least == 0 or budget.end_at_ms <= now_ms or budget.free_micros() >= least:
@@ -244,7 +200,7 @@ class BudgetLedger:
             found.update(
                 worker
                 for worker, lease in leases
-                if lease.available_micros() > least and used_ms.get(worker, 0) + IDLE_MS <= now_ms
+                if lease.available_micros() > least and worker in idle
             )
         return found
 
@@ -307,6 +263,54 @@ class BudgetLedger:
             lease.frozen_micros = max(0, lease.frozen_micros - amount_micros)
             self._touched.add(budget_id)
 
+    def withhold(self, told: Iterable[Credit]) -> tuple[list[Credit], tuple[Lease, ...]]:
+        """Keeps back what credits would give of budgets that are above their limit.
+
+        A limit may be lowered while its money is in open bids, and a late win or an adjustment may
+        come when everything is leased. What such bids give back is then not bid again: it leaves
+        the worker's lease instead of going to the worker.
+
+        Args:
+            told: credits that no worker has been told of yet.
+
+        Returns:
+            The credits that are left, and what left the leases. The caller says the latter in the
+            log, and a replay takes it off by ``give_back``.
+        """
+        left: list[Credit] = []
+        kept: list[Lease] = []
+        for credit in told:
+            worker, kind, key, amount = credit
+            budget = self._budgets.get(key) if kind == CreditKind.BUDGET else None
+            if budget is None or not budget.is_defined or budget.over_micros() <= 0:
+                left.append(credit)
+                continue
+            taken = min(budget.over_micros(), amount)
+            budget.held_micros -= taken
+            self._lease(budget, worker).held_micros -= taken
+            kept.append(Lease(worker, key, taken))
+            if taken < amount:
+                left.append(Credit(worker, kind, key, amount - taken))
+        return left, tuple(kept)
+
+    def adjust(self, budget_ids: Iterable[int], amount_micros: int) -> None:
+        """Books a correction: above 0 takes money from the budgets, below 0 gives it back."""
+        for budget_id in budget_ids:
+            self._budget(budget_id).adjusted_micros += amount_micros
+            self._touched.add(budget_id)
+
+    def missing_leases(self) -> tuple[Lease, ...]:
+        """Returns what leases lack of their open reservations: 0 unless frames of a log were lost.
+
+        Granted without telling the workers, it makes sums right again, on the side of caution.
+        """
+        return tuple(
+            Lease(worker, budget_id, lease.open_micros - lease.held_micros)
+            for budget_id, budget in sorted(self._budgets.items())
+            for worker, lease in sorted(budget.leases.items())
+            if lease.held_micros < lease.open_micros
+        )
+
     def deadline_ms_max(self, worker: int) -> int:
         """Returns the last deadline of any bid that ``worker`` made; 0 if it made none."""
         return self._deadline_ms_max.get(worker, 0)
@@ -356,8 +360,7 @@ class BudgetLedger:
                 repeats += _taken_by(worker, reservation_of(body[i * width : (i + 1) * width]))
                 continue
             new.append(i)
-            is_held = self._hold(worker, budget_ids, amount)
-            self._used_ms[worker] = now_ms
+            is_held = self._hold(worker, budget_ids, amount, now_ms)
             state = _OPEN if is_held else _RELEASED
             slot = add(key, body[i * width : (i + 1) * width], deadline_ms, state, now_ms)
             self.bids.seen[slot] = IS_BID
@@ -456,6 +459,46 @@ class BudgetLedger:
             told += self.release(slot)
         return len(due), told
 
+    # What a replay comes to, as a value (``ledger.checkpoint``).
+
+    def state(self) -> LedgerState:
+        """Returns everything that a replay of the log makes; limits are none of it."""
+        return LedgerState(
+            budgets=[
+                BudgetState(
+                    budget_id, budget.spent_on_time_micros, budget.spent_late_micros,
+                    budget.adjusted_micros, budget.reserved_micros_max, budget.open_count,
+                    [
+                        (worker, lease.held_micros, lease.open_micros, lease.used_ms)
+                        for worker, lease in sorted(budget.leases.items())
+                    ],
+                )
+                for budget_id, budget in sorted(self._budgets.items())
+            ],
+            bids=self.bids.state_of_all(),
+            deadline_ms_max=dict(self._deadline_ms_max),
+            unfunded_count=self.unfunded_count,
+        )  # fmt: skip
+
+    def restore(self, state: LedgerState) -> None:
+        """Takes what ``state`` returned into a ledger that has nothing yet."""
+        for saved in state.budgets:
+            budget = self._budget(saved.budget_id)
+            budget.spent_on_time_micros = saved.spent_on_time_micros
+            budget.spent_late_micros = saved.spent_late_micros
+            budget.adjusted_micros = saved.adjusted_micros
+            budget.reserved_micros_max = saved.reserved_micros_max
+            budget.open_count = saved.open_count
+            for worker, held_micros, open_micros, used_ms in saved.leases:
+                lease = self._lease(budget, worker)
+                lease.held_micros, lease.open_micros = held_micros, open_micros
+                lease.used_ms = used_ms
+                budget.held_micros += held_micros
+            self._touched.add(saved.budget_id)
+        self.bids.restore(state.bids)
+        self._deadline_ms_max = dict(state.deadline_ms_max)
+        self.unfunded_count = state.unfunded_count
+
     # What others see.
 
     def totals(self) -> list[BudgetTotals]:
@@ -468,6 +511,7 @@ class BudgetLedger:
                 budget.spent_late_micros,
                 budget.held_micros,
                 budget.open_count,
+                budget.adjusted_micros,
             )
             for budget_id, budget in sorted(self._budgets.items())
         ]
@@ -478,27 +522,30 @@ class BudgetLedger:
         lease = None if budget is None else budget.leases.get(worker)
         return 0 if lease is None else lease.available_micros()
 
-    def _budget(self, budget_id: int) -> _Budget:
+    def _budget(self, budget_id: int) -> BudgetAccount:
         budget = self._budgets.get(budget_id)
         if budget is None:
-            budget = self._budgets[budget_id] = _Budget()
+            budget = self._budgets[budget_id] = BudgetAccount()
         return budget
 
-    def _lease(self, budget: _Budget, worker: int) -> _Lease:
+    def _lease(self, budget: BudgetAccount, worker: int) -> LeaseAccount:
         lease = budget.leases.get(worker)
         if lease is None:
-            lease = budget.leases[worker] = _Lease()
+            lease = budget.leases[worker] = LeaseAccount()
         return lease
 
-    def _hold(self, worker: int, budget_ids: Sequence[int], amount_micros: int) -> bool:
+    def _hold(
+        self, worker: int, budget_ids: Sequence[int], amount_micros: int, now_ms: int
+    ) -> bool:
         """Takes a reservation from all of a bid's budgets, or from none."""
-        pairs: list[tuple[_Budget, _Lease]] = []
+        pairs: list[tuple[BudgetAccount, LeaseAccount]] = []
         for budget_id in budget_ids:
             if budget_id == 0:
                 continue
             budget = self._budget(budget_id)
             lease = self._lease(budget, worker)
             budget.reserved_micros_max = max(budget.reserved_micros_max, amount_micros)
+            lease.used_ms = now_ms
             if lease.held_micros - lease.open_micros < amount_micros:
                 self.unfunded_count += 1
                 return False

@@ -61,6 +61,18 @@ class Disk(Protocol):
         """Cuts the file to ``size`` bytes."""
         ...
 
+    def rename(self, old: Path, new: Path) -> None:
+        """Gives a file another name at once; what had that name before is gone."""
+        ...
+
+    def link(self, old: Path, new: Path) -> None:
+        """Gives a file a second name, which no other file may have."""
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Takes a file's name away, and the file with its last name."""
+        ...
+
     def fdatasync(self, descriptor: int) -> None:
         """Returns when the file's bytes and length are on disk."""
         ...
@@ -127,6 +139,18 @@ class RealDisk:
         """See ``Disk``."""
         os.ftruncate(descriptor, size)
 
+    def rename(self, old: Path, new: Path) -> None:
+        """See ``Disk``."""
+        old.rename(new)
+
+    def link(self, old: Path, new: Path) -> None:
+        """See ``Disk``."""
+        new.hardlink_to(old)
+
+    def remove(self, path: Path) -> None:
+        """See ``Disk``."""
+        path.unlink()
+
     def fdatasync(self, descriptor: int) -> None:
         """See ``Disk``; macOS has no fdatasync, and its fsync does not reach the platter."""
         if sys.platform == "darwin":
@@ -141,3 +165,41 @@ class RealDisk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def write_whole(disk: Disk, path: Path, content: bytes) -> None:
+    """Writes a file so that after any crash it is the old one or the new one, never part of it.
+
+    Raises:
+        OSError: the disk refuses; the old file is still there.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    descriptor = disk.open_append(temporary, is_new=True)
+    try:
+        write_all(disk, descriptor, content)
+        disk.fdatasync(descriptor)
+    finally:
+        disk.close(descriptor)
+    disk.rename(temporary, path)
+    disk.fsync_folder(path.parent)
+
+
+def write_all(disk: Disk, descriptor: int, content: bytes | memoryview) -> None:
+    """Appends all of ``content``, in as many writes as the disk takes it."""
+    view = memoryview(content)
+    written = 0
+    while written < len(view):
+        written += disk.write(descriptor, view[written:])
+
+
+def read_whole(disk: Disk, path: Path) -> bytes:
+    """Returns all of a file.
+
+    Raises:
+        OSError: it is not there, or the disk refuses.
+    """
+    descriptor = disk.open_read(path)
+    try:
+        return disk.read(descriptor, disk.size(descriptor), 0)
+    finally:
+        disk.close(descriptor)

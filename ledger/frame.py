@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ledger.archive import open_source
 from market.errors import BadInput, Corrupt, NotReady
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from ledger.archive import Archives
     from ledger.disk import Disk
 
 FORMAT_VERSION: Final = 1
@@ -40,7 +42,10 @@ CONTROL: Final = 2
 BODY_BYTES_MAX: Final = 16 << 20
 """A longer body is refused, so that a damaged length cannot ask for gigabytes."""
 
-REMEDY: Final = "nothing was changed; restore it from a copy before starting again"
+REMEDY: Final = (
+    "nothing was changed; restore it from a copy before starting again, or see what is lost with "
+    "`lodestone ledger inspect`"
+)
 
 _HEAD: Final = struct.Struct("<4sBxHIQ")
 _CRC: Final = struct.Struct("<I")
@@ -123,6 +128,33 @@ def parse_frame(data: bytes, at: int) -> Frame | str:
     return Frame(sequence=sequence, kind=kind, schema_version=schema_version, body=body)
 
 
+def header_trouble(found: Frame, schema: Schema) -> str:
+    """Returns why a segment with this good header is none of this log or build; "" if it is one."""
+    format_version, record_bytes = _FILE_HEAD.unpack_from(found.body)
+    if format_version > FORMAT_VERSION:
+        return (
+            f"format version {format_version}; this build reads up to {FORMAT_VERSION}, run the "
+            "build that wrote it or a newer one"
+        )
+    name = found.body[_FILE_HEAD.size :].decode(errors="backslashreplace")
+    if name != schema.name:
+        return (
+            f"it belongs to a log of {name!r}, this one is of {schema.name!r}; move the file out "
+            "of the folder"
+        )
+    if found.schema_version > schema.version:
+        return (
+            f"schema {name!r} version {found.schema_version}; this build reads up to "
+            f"{schema.version}, run the build that wrote it or a newer one"
+        )
+    if found.schema_version == schema.version and record_bytes != schema.record_bytes:
+        return (
+            f"records of {record_bytes} bytes under schema {name!r} version {schema.version}, "
+            f"which has {schema.record_bytes} in this build; a changed record needs a new version"
+        )
+    return ""
+
+
 class SegmentFile:
     """One segment file open for reading, walked frame by frame; a context manager.
 
@@ -131,7 +163,7 @@ class SegmentFile:
 
     Attributes:
         path: The file.
-        size: Its length when it was opened.
+        size: Its length when it was opened, unpacked.
         offset: Where the next frame starts.
         sequence: What the next frame's sequence must be; None when nothing told yet.
         fault: Why there is no frame at ``offset`` although there should be; None at a clean end.
@@ -140,12 +172,26 @@ class SegmentFile:
     """
 
     def __init__(
-        self, disk: Disk, path: Path, schema: Schema, *, sequence: int | None = None
+        self,
+        disk: Disk,
+        path: Path,
+        schema: Schema,
+        *,
+        sequence: int | None = None,
+        archives: Archives | None = None,
     ) -> None:
-        """Opens ``path``, whose first frame must have ``sequence`` where that is known.
+        """Opens ``path``, or its archive where there is only that.
+
+        Args:
+            disk: the disk it lies on.
+            path: of the segment, without the ending of an archive.
+            schema: of the log.
+            sequence: what its first frame must have, where that is known.
+            archives: where unpacked archives are kept from one opening to the next.
 
         Raises:
             NotReady: the disk refuses.
+            Corrupt: the archive cannot be unpacked.
         """
         self.path = path
         self.offset = 0
@@ -153,14 +199,18 @@ class SegmentFile:
         self.fault: str | None = None
         self.before = (0, b"")
         self.schema_version = 0
-        self._disk = disk
         self._schema = schema
         self._window = b""
         self._window_offset = 0
         with disk_errors_of(path, "opening the segment to read"):
-            self._file = disk.open_read(path)
+            self._source = open_source(disk, path, archives)
         with disk_errors_of(path, "asking the segment's size"):
-            self.size = disk.size(self._file)
+            self.size = self._source.size()
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether it was compressed, and can neither be torn nor appended to."""
+        return self._source.is_archive
 
     def __enter__(self) -> SegmentFile:
         """Returns itself."""
@@ -168,7 +218,7 @@ class SegmentFile:
 
     def __exit__(self, *_: object) -> None:
         """Closes the file."""
-        self._disk.close(self._file)
+        self._source.close()
 
     def resume(self, offset: int, before: tuple[int, bytes]) -> None:
         """Goes to ``offset``, where an earlier walk of this file stopped after ``before``.
@@ -267,7 +317,7 @@ class SegmentFile:
     def _offset_of_later_frame(self) -> int | None:
         start = self.offset + 1
         with disk_errors_of(self.path, "reading the segment"):
-            data = self._disk.read(self._file, max(self.size - start, 0), start)
+            data = self._source.read(max(self.size - start, 0), start)
         at = data.find(MAGIC)
         while at >= 0:
             found = parse_frame(data, at)
@@ -278,28 +328,10 @@ class SegmentFile:
         return None
 
     def _check_file_head(self, found: Frame) -> None:
-        schema = self._schema
         if found.kind != HEADER:
             raise Corrupt(f"{self.path}: it starts with a frame that is no header; {REMEDY}")
-        format_version, record_bytes = _FILE_HEAD.unpack_from(found.body)
-        if format_version > FORMAT_VERSION:
-            raise Corrupt(
-                f"{self.path}: format version {format_version}; this build reads up to "
-                f"{FORMAT_VERSION}, run the build that wrote it or a newer one"
-            )
-        name = found.body[_FILE_HEAD.size :].decode(errors="backslashreplace")
-        if name != schema.name:
-            raise Corrupt(
-                f"{self.path}: it belongs to a log of {name!r}, this one is of {schema.name!r}; "
-                "move the file out of the folder"
-            )
-        self._check_version(found)
-        if found.schema_version == schema.version and record_bytes != schema.record_bytes:
-            raise Corrupt(
-                f"{self.path}: records of {record_bytes} bytes under schema {name!r} version "
-                f"{schema.version}, which has {schema.record_bytes} in this build; a changed "
-                "record needs a new version"
-            )
+        if trouble := header_trouble(found, self._schema):
+            raise Corrupt(f"{self.path}: {trouble}")
         if self.sequence is not None and found.sequence != self.sequence:
             raise Corrupt(
                 f"{self.path}: it starts at sequence {found.sequence}, and {self.sequence} must "
@@ -338,7 +370,7 @@ class SegmentFile:
             return
         count = max(min(max(count, _WINDOW_BYTES), self.size - offset), 0)
         with disk_errors_of(self.path, "reading the segment"):
-            self._window = self._disk.read(self._file, count, offset)
+            self._window = self._source.read(count, offset)
         self._window_offset = offset
 
 

@@ -51,7 +51,18 @@ class ReservationsExpired(msgspec.Struct, frozen=True, tag="expired"):
     now_ms: int
 
 
-LeaseMessage = LeasesGranted | LeasesReturned | ReservationsExpired
+class FramesLost(msgspec.Struct, frozen=True, tag="lost"):
+    """A repair put this frame where a damaged one was; what that one said is not known.
+
+    Attributes:
+        first_sequence, last_sequence: the lost range that this frame's sequence is in.
+    """
+
+    first_sequence: int
+    last_sequence: int
+
+
+LeaseMessage = LeasesGranted | LeasesReturned | ReservationsExpired | FramesLost
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[LeaseMessage] = msgspec.msgpack.Decoder(LeaseMessage)

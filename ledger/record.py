@@ -10,17 +10,19 @@ learns here can be undone by a crash, and a replay of the log rebuilds the very 
 
 from __future__ import annotations
 
-import enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ledger.budget import BudgetLedger, Charge, Reserved, Settlement
+from ledger.account import Charge, Reserved, Settlement
+from ledger.budget import BudgetLedger
+from ledger.checkpoint import RecorderState
 from ledger.event_bytes import EVENT_BYTES, event_part
 from ledger.frame import BODY_BYTES_MAX, CONTROL, RECORDS, Frame
 from ledger.lease import (
     Credit,
+    FramesLost,
     LeaseMessage,
     LeasesGranted,
     LeasesReturned,
@@ -30,6 +32,9 @@ from ledger.lease import (
 )
 from ledger.log import MemoryLog
 from ledger.notice import Charging, bid_from_token, fill_notice_event
+from ledger.notice_price import CLOCK_SKEW_MS
+from ledger.outbox import Outbox
+from ledger.outcome import AFTER, CHARGE_FLAGS, OUTCOMES, Answer, Outcome, PendingNotice
 from ledger.reservation import (
     CHARGED_MEMORY_MS,
     IS_BID,
@@ -43,13 +48,12 @@ from ledger.view import BudgetView, LedgerView
 from market.errors import NotReady
 from market.events import EVENT_DTYPE, EventFlag, EventKind, event_id, read_events
 from market.money import amount_micros
-from market.state import CREDIT_DTYPE, CreditKind
+from market.state import CreditKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ledger.log import Log
-    from ledger.notice_price import Fault
     from market.exchange import ExchangeProfile
     from market.notices import Token
     from market.protocols import Notice
@@ -66,83 +70,9 @@ _LATE: Final = int(EventFlag.LATE)
 _IS_DISPUTED: Final = 1 << 15
 
 
-def _bits(*kinds: EventKind) -> int:
-    return sum(1 << kind for kind in kinds)
-
-
-# What cannot have been told before a notice of a kind, in the order in which things happen. Billing
-# may come hours after what was shown, so only a loss is out of order with it.
-_AFTER: Final[dict[int, int]] = {
-    EventKind.WIN: _bits(
-        EventKind.LOSS, EventKind.BILLING, EventKind.IMPRESSION, EventKind.CLICK,
-        EventKind.CONVERSION,
-    ),
-    EventKind.BILLING: _bits(EventKind.LOSS),
-    EventKind.IMPRESSION: _bits(EventKind.LOSS, EventKind.CLICK, EventKind.CONVERSION),
-    EventKind.CLICK: _bits(EventKind.LOSS, EventKind.CONVERSION),
-    EventKind.CONVERSION: _bits(EventKind.LOSS),
-    EventKind.LOSS: _bits(
-        EventKind.WIN, EventKind.BILLING, EventKind.IMPRESSION, EventKind.CLICK,
-        EventKind.CONVERSION,
-    ),
-}  # fmt: skip
 _ID, _ID_AT = event_part("id_hi", "id_lo")
 _RECEIVED, _RECEIVED_AT = event_part("recv_ms")
-
-
-class Outcome(enum.Enum):
-    """What became of a notice."""
-
-    RECORDED = "recorded"
-    """It moves no money; a loss notice released its reservation."""
-    CHARGED = "charged"
-    LATE = "late"
-    DISPUTED = "disputed"
-    TEST = "test"
-    UNKNOWN_BUDGET = "unknown_budget"
-    """Charged as a late win to the line item, but no budget of it is known."""
-    DUPLICATE = "duplicate"
-    """Said before: not recorded again."""
-    TOO_OLD = "too_old"
-    """It would charge a bid so old that nobody remembers whether it was charged."""
-    UNKNOWN_BID = "unknown_bid"
-    """The bid is not known, and no token tells of it."""
-    NOT_READY = "not_ready"
-    """The log cannot be written: ask again later. Nothing was charged."""
-
-
-_CHARGE_FLAGS: Final = {
-    Charge.ON_TIME: _CHARGED,
-    Charge.LATE: _CHARGED | _LATE,
-    Charge.DISPUTED: _DISPUTED,
-    Charge.TEST: _TEST,
-}
-_OUTCOMES: Final = {
-    Charge.ON_TIME: Outcome.CHARGED,
-    Charge.LATE: Outcome.LATE,
-    Charge.DISPUTED: Outcome.DISPUTED,
-    Charge.TEST: Outcome.TEST,
-}
-
-
-class Answer(NamedTuple):
-    """What to tell the exchange, and when: ``waits`` for the next commit, or now."""
-
-    outcome: Outcome
-    waits: bool
-
-
-class _Pending(NamedTuple):
-    """A notice in the log's buffer, to be counted when the commit comes back."""
-
-    key: int
-    kind: int
-    flags: int
-    amount_micros: int
-    value_micros: int
-    order_code: int
-    received_ms: int
-    event: bytes | bytearray
+_AMOUNT, _AMOUNT_AT = event_part("amount_micros")
 
 
 class Recorder:
@@ -169,16 +99,19 @@ class Recorder:
         self._tally = Tally()
         self._behaviours: dict[int, Behaviour] = {}
         self._landing_urls: dict[int, str] = {}
+        self._adjustments: set[tuple[int, int]] = set()
+        self._future_bids = 0
+        self._lost_frames = 0
         # Budgets of each line item as snapshots named them, with the time that they are for.
         self._line_item_budgets: dict[int, dict[int, tuple[int, int]]] = {}
         self._buffer: list[bytes | bytearray] = []
         self._buffer_bytes = 0
-        self._pending: list[_Pending] = []
+        self._pending: list[PendingNotice] = []
         # Of the pending notices: their event ids, and the bids whose money they move.
         self._pending_ids: set[tuple[int, int]] = set()
         self._moving: set[int] = set()
         self._staged: list[Credit] = []
-        self._outbox: dict[int, dict[tuple[CreditKind, int], int]] = {}
+        self._outbox = Outbox()
 
     # Before the start.
 
@@ -195,9 +128,44 @@ class Recorder:
         self._staged.clear()
         self.sequence = frame.sequence
 
+    def state(self) -> RecorderState:
+        """Returns what the replay so far came to, for a checkpoint."""
+        return RecorderState(
+            sequence=self.sequence,
+            ledger=self.ledger.state(),
+            line_items=self._tally.line_items(),
+            creatives=self._tally.creatives(),
+            behaviours={
+                exchange: (behaviour.late, behaviour.disputed, behaviour.reordered)
+                for exchange, behaviour in self._behaviours.items()
+            },
+            adjustments=sorted(self._adjustments),
+            lost_frames=self._lost_frames,
+        )
+
+    def restore(self, state: RecorderState) -> None:
+        """Takes a checkpoint's state, before anything is replayed: its frames need no replay.
+
+        Raises:
+            Corrupt: it holds bids of a version that this build cannot read.
+        """
+        self.sequence = state.sequence
+        self.ledger.restore(state.ledger)
+        self._tally.restore(state.line_items, state.creatives)
+        for exchange, (late, disputed, reordered) in state.behaviours.items():
+            behaviour = self.behaviour(exchange)
+            behaviour.late, behaviour.disputed = late, disputed
+            behaviour.reordered = reordered
+        self._adjustments = set(state.adjustments)
+        self._lost_frames = state.lost_frames
+
     def write_to(self, log: Log) -> None:
         """Writes to ``log`` from now on."""
         self._log = log
+        missing = self.ledger.missing_leases() if self._lost_frames else ()
+        if missing:
+            self._say(LeasesGranted(missing))
+            self.ledger.grant(missing)
         self.sequence = log.commit()
 
     def take_snapshot(self, snapshot: Snapshot) -> set[int]:
@@ -271,6 +239,7 @@ class Recorder:
             _ID.pack_into(body, at + _ID_AT, *named)
             _RECEIVED.pack_into(body, at + _RECEIVED_AT, now_ms)
         taken = np.frombuffer(body, EVENT_DTYPE)
+        self._future_bids += int(np.count_nonzero(events["bid_ms"] > now_ms + CLOCK_SKEW_MS))
         new, repeats = self._reserve(taken, now_ms)
         if credits_repeats:
             self._staged += repeats
@@ -303,7 +272,7 @@ class Recorder:
         elif token is not None:
             event = bid_from_token(token, self._budgets_of(token.line_item_id, token.bid_ms))
         else:
-            self._behaviour(0).unknown += 1
+            self.behaviour(0).unknown += 1
             return Answer(Outcome.UNKNOWN_BID, waits=False)
         bid = reservation_of(event)
         charges = notice.kind is self.charging.kind(bid.exchange, bid.format)
@@ -320,26 +289,41 @@ class Recorder:
         if outcome in (Outcome.TOO_OLD, Outcome.DUPLICATE):
             return Answer(outcome, waits=False)
         if notice.unread_count:
-            self._behaviour(bid.exchange).macros_ignored += notice.unread_count
+            self.behaviour(bid.exchange).macros_ignored += notice.unread_count
         return self._record(slot, bid, event, notice, outcome, amount, flags, moves=moves)
 
-    def count_forged(self) -> None:
-        """Counts a notice with a wrong signature: nobody knows who sent it."""
-        self._behaviour(0).forged += 1
+    def take_adjustment(self, event: bytes | bytearray) -> Answer:
+        """Takes a credit or correction, a record of kind ADJUSTMENT; its budgets' money moves.
 
-    def count_wrong_kind(self) -> None:
-        """Counts a request for a notice of a kind that there is not."""
-        self._behaviour(0).wrong_kind += 1
+        The same one again is a duplicate, however often it is sent.
+        """
+        if self.is_stuck:
+            return Answer(Outcome.NOT_READY, waits=False)
+        name = _ID.unpack_from(event, _ID_AT)
+        if name in self._adjustments:
+            return Answer(Outcome.DUPLICATE, waits=False)
+        if name in self._pending_ids:
+            return Answer(Outcome.DUPLICATE, waits=True)
+        self._pending_ids.add(name)
+        (amount,) = _AMOUNT.unpack_from(event, _AMOUNT_AT)
+        (received_ms,) = _RECEIVED.unpack_from(event, _RECEIVED_AT)
+        self._pending.append(
+            PendingNotice(
+                0, int(EventKind.ADJUSTMENT), _CHARGED, amount, 0, 0, received_ms, event
+            )
+        )  # fmt: skip
+        self._write(event)
+        return Answer(Outcome.ADJUSTED, waits=True)
 
-    def count_malformed(self, exchange: int, fault: Fault) -> None:
-        """Counts a notice whose macros cannot be read, by what is wrong."""
-        behaviour = self._behaviour(exchange)
-        behaviour.malformed += 1
-        behaviour.faults[fault.value] += 1
+    def behaviour(self, exchange: int = 0) -> Behaviour:
+        """Returns the counters of an exchange; 0: of notices nobody signed.
 
-    def count_audit(self, exchange: int) -> None:
-        """Counts a test render."""
-        self._behaviour(exchange).audits += 1
+        What is refused before it comes here is counted in them by whoever refuses it.
+        """
+        found = self._behaviours.get(exchange)
+        if found is None:
+            found = self._behaviours[exchange] = Behaviour()
+        return found
 
     def step(self, now_ms: int) -> None:
         """Lets time pass: expires reservations, takes frozen leases back, tops leases up.
@@ -388,22 +372,17 @@ class Recorder:
             for notice in pending:
                 self._staged += self._apply(notice)
         if self._staged:
-            for worker, kind, key, amount in self._staged:
-                due = self._outbox.setdefault(worker, {})
-                name = kind, key
-                due[name] = due.get(name, 0) + amount
-            self._staged.clear()
+            told, kept = self.ledger.withhold(self._staged)
+            self._staged = []
+            self._outbox.add(told)
+            if kept:
+                self._say(LeasesReturned(kept))
 
     # What goes out.
 
     def credits(self, worker: int, count_max: int) -> npt.NDArray[np.void]:
         """Returns [N] of CREDIT_DTYPE that ``worker`` is due, at most so many; each only once."""
-        due = self._outbox.get(worker)
-        if not due:
-            return np.zeros(0, CREDIT_DTYPE)
-        names = [name for name, _ in zip(due, range(count_max), strict=False)]
-        amounts = [(key, due.pop((kind, key)), kind) for kind, key in names]
-        return np.array([credit for credit in amounts if credit[1]], CREDIT_DTYPE)
+        return self._outbox.take(worker, count_max)
 
     def suspend_worker(self, worker: int) -> None:
         """Grants nothing to ``worker`` until ``resume_worker``."""
@@ -416,12 +395,12 @@ class Recorder:
         its bids were taken. The budget credits that it did not get yet are part of that.
         """
         self.ledger.close_worker(worker, until_ms)
-        money = CreditKind.BUDGET
         self._staged = [
-            credit for credit in self._staged if credit.worker != worker or credit.kind is not money
+            credit
+            for credit in self._staged
+            if credit.worker != worker or credit.kind is not CreditKind.BUDGET
         ]
-        due = self._outbox.get(worker, {})
-        self._outbox[worker] = {name: due[name] for name in due if name[0] is not money}
+        self._outbox.drop_money(worker)
 
     def resume_worker(self, worker: int) -> None:
         """Grants leases to ``worker`` again."""
@@ -442,6 +421,8 @@ class Recorder:
             line_items=self._tally.line_items(),
             creatives=self._tally.creatives(),
             exchanges=exchange_views(self._behaviours.items(), self.charging.names),
+            future_bids=self._future_bids,
+            lost_frames=self._lost_frames,
         )
 
     # Within.
@@ -450,7 +431,7 @@ class Recorder:
         self, slot: int | None, seen: int, bid: Reservation, notice: Notice, *, charges: bool
     ) -> tuple[Outcome, int, int]:
         """Returns outcome, amount and flags of a notice, and counts it where it is ignored."""
-        behaviour = self._behaviour(bid.exchange)
+        behaviour = self.behaviour(bid.exchange)
         if charges and notice.at_ms > bid.deadline_ms + CHARGED_MEMORY_MS:
             behaviour.too_old += 1
             return Outcome.TOO_OLD, 0, 0
@@ -473,8 +454,8 @@ class Recorder:
             behaviour.duplicates_ignored += 1
             return Outcome.DUPLICATE, 0, 0
         if charge is Charge.LATE and not bid.budgets and not seen & IS_BID:
-            return Outcome.UNKNOWN_BUDGET, settlement.amount_micros, _CHARGE_FLAGS[charge]
-        return _OUTCOMES[charge], int(settlement.amount_micros), _CHARGE_FLAGS[charge]
+            return Outcome.UNKNOWN_BUDGET, settlement.amount_micros, CHARGE_FLAGS[charge]
+        return OUTCOMES[charge], int(settlement.amount_micros), CHARGE_FLAGS[charge]
 
     def _record(
         self,
@@ -497,14 +478,14 @@ class Recorder:
             and order_code in self.ledger.bids.orders.get(slot, ())
         )
         if is_order_known or name in self._pending_ids:
-            self._behaviour(bid.exchange).duplicates_ignored += 1
+            self.behaviour(bid.exchange).duplicates_ignored += 1
             return Answer(Outcome.DUPLICATE, waits=not is_order_known)
         key = bid_key(notice.bid_hi, notice.bid_lo)
         self._pending_ids.add(name)
         if moves:
             self._moving.add(key)
         self._pending.append(
-            _Pending(
+            PendingNotice(
                 key, int(notice.kind), flags, amount, notice.value_micros, order_code,
                 notice.at_ms, event,
             )
@@ -523,9 +504,13 @@ class Recorder:
         self._tally.add_bids(shown[i] for i in reserved.new if counted[i])
         return reserved
 
-    def _apply(self, notice: _Pending) -> list[Credit]:
+    def _apply(self, notice: PendingNotice) -> list[Credit]:
         """Makes a durable notice true; what the bid's worker is told of it."""
         key, kind, flags, amount, value, order_code, received_ms, event = notice
+        if kind == EventKind.ADJUSTMENT:
+            self._adjustments.add(_ID.unpack_from(event, _ID_AT))
+            self.ledger.adjust(reservation_of(event).budgets, amount)
+            return []
         bids = self.ledger.bids
         slot = bids.find(key)
         if slot is None:
@@ -534,8 +519,8 @@ class Recorder:
         else:
             bid = bids.reservation(slot) if bids.seen[slot] & IS_BID else reservation_of(event)
         seen = bids.seen[slot]
-        behaviour = self._behaviour(bid.exchange)
-        behaviour.reordered += bool(seen & _AFTER[kind])
+        behaviour = self.behaviour(bid.exchange)
+        behaviour.reordered += bool(seen & AFTER[kind])
         if flags & _DISPUTED:
             bids.seen[slot] = seen | _IS_DISPUTED
             behaviour.disputed += 1
@@ -559,6 +544,8 @@ class Recorder:
             self.ledger.grant(message.leases)
         elif isinstance(message, LeasesReturned):
             self.ledger.give_back(message.leases)
+        elif isinstance(message, FramesLost):
+            self._lost_frames += 1
         else:
             self.ledger.expire(message.now_ms)
 
@@ -576,7 +563,7 @@ class Recorder:
             columns = [part[name].tolist() for name in (*names, "order_code", "recv_ms")]
             for i, (hi, lo, *values) in enumerate(zip(*columns, strict=True)):
                 event = body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES]
-                self._apply(_Pending._make((bid_key(hi, lo), *values, event)))
+                self._apply(PendingNotice._make((bid_key(hi, lo), *values, event)))
 
     def _write(self, event: bytes | bytearray) -> None:
         self._buffer.append(event)
@@ -600,9 +587,3 @@ class Recorder:
         """Returns the budgets that a bid of the line item at that time drew on."""
         known = self._line_item_budgets.get(line_item_id, {})
         return [key for key, (start, end) in sorted(known.items()) if start <= bid_ms < end]
-
-    def _behaviour(self, exchange: int) -> Behaviour:
-        behaviour = self._behaviours.get(exchange)
-        if behaviour is None:
-            behaviour = self._behaviours[exchange] = Behaviour()
-        return behaviour

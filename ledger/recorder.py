@@ -8,6 +8,7 @@ soon as no further notice comes), and answers a notice once its commit is on dis
     GET|POST /n/{kind}/{token}?..   200; 302 for a click; 400 for macros that cannot be read; 403
                                     forged; 410 a charge days late; 503 while none can commit
     GET /ledger                     totals as JSON (``ledger.view``); 401 without the token
+    POST /ledger/adjustments        books credits and corrections (``ledger.adjustment``); the same
     GET /metrics                    what exchanges' notices do, for Prometheus; no money in it
     GET /live, /ready               200, or 503 while it cannot commit
 
@@ -37,15 +38,18 @@ import msgspec
 import uvloop
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from ledger.adjustment import adjustment_event, decode_adjustments
+from ledger.checkpoint import rebuild
 from ledger.event_log import EVENT_LOG
 from ledger.exposition import MetricsPage
 from ledger.http import BAD_REQUEST, HttpServer, response
 from ledger.link import WorkerLink
 from ledger.notice import landing_location, open_path, read_notice
 from ledger.notice_price import Prices, Unreadable
-from ledger.record import Answer, Outcome, Recorder
+from ledger.outcome import Answer, Outcome
+from ledger.record import Recorder
 from ledger.ring import Ring
-from ledger.segment import Disk, RealDisk, Recovery, SegmentWriter, recover
+from ledger.segment import Disk, RealDisk, Recovery, SegmentWriter
 from market.chance import code_of
 from market.control import ControlBlock, Word
 from market.deployment import read_deployment
@@ -130,9 +134,7 @@ class RecorderProcess:
         self._words = self._control.words
         self._words[Word.RECORDER_READY] = 0
         self._now_ms = self._control.clock(wall_ms)
-        self.recovery: Recovery = recover(
-            deployment.segment_folder, disk, EVENT_LOG, replay=self.core.replay
-        )
+        self.recovery: Recovery = rebuild(self.core, deployment.segment_folder, disk)
         self._writer = SegmentWriter(deployment.segment_folder, disk, EVENT_LOG)
         self.core.write_to(self._writer)
         window_ms = max(max(profile.billing_window_ms.values()) for profile in profiles)
@@ -313,7 +315,7 @@ class RecorderProcess:
         body: bytes,
         arrived_ns: int,
     ) -> bytes | asyncio.Future[bytes]:
-        del body, arrived_ns
+        del arrived_ns
         if method not in (b"GET", b"POST"):
             return _WRONG_METHOD
         if path.startswith(b"/n/"):
@@ -323,11 +325,36 @@ class RecorderProcess:
                 return _NO_TOKEN
             view = msgspec.json.encode(self.core.view(self._now_ms()))
             return response(200, view, ("content-type", "application/json"), _NO_STORE)
+        if path == b"/ledger/adjustments":
+            if not hmac.compare_digest(headers.authorization, self._authorization):
+                return _NO_TOKEN
+            return self._book(body) if method == b"POST" else _WRONG_METHOD
         if path == b"/live":
             return _OK
         if path == b"/ready":
             return _UNAVAILABLE if self.core.is_stuck else _OK
         return self._page.answer() if path == b"/metrics" else _NOT_FOUND
+
+    def _book(self, body: bytes) -> bytes | asyncio.Future[bytes]:
+        """Books adjustments; answers how many were new once all of them are on disk."""
+        try:
+            adjustments = decode_adjustments(body)
+        except BadInput as error:
+            return response(400, f"{error}\n".encode())
+        now_ms = self._now_ms()
+        answers = [
+            self.core.take_adjustment(adjustment_event(adjustment, now_ms))
+            for adjustment in adjustments
+        ]
+        if any(answer.outcome is Outcome.NOT_READY for answer in answers):
+            return _UNAVAILABLE
+        booked = sum(answer.outcome is Outcome.ADJUSTED for answer in answers)
+        told = msgspec.json.encode({"booked": booked, "repeated": len(answers) - booked})
+        waits = any(answer.waits for answer in answers)
+        return self._answer_when_durable(
+            Answer(Outcome.ADJUSTED, waits),
+            response(200, told, ("content-type", "application/json"), _NO_STORE),
+        )
 
     def _families(self) -> Iterator[Metric]:
         view = self.core.view(self._now_ms())
@@ -352,6 +379,8 @@ class RecorderProcess:
         for name, text, value in (
             ("lodestone_log_sequence", "Last frame of the event log on disk.", view.sequence),
             ("lodestone_log_writable", "1: the last commit worked.", int(view.is_writable)),
+            ("lodestone_log_frames_lost", "Frames that a repair gave up.", view.lost_frames),
+            ("lodestone_future_bids", "Bids made later than now, since start.", view.future_bids),
             ("lodestone_unfunded_bids", "Bids above their worker's lease.", view.unfunded_bids),
             ("lodestone_events_uncommitted", "Events in no commit yet.", self.core.pending_count),
         ):
@@ -369,19 +398,19 @@ class RecorderProcess:
         try:
             kind, token = open_path(self._key, path)
         except Forbidden:
-            core.count_forged()
+            core.behaviour().forged += 1
             return _FORBIDDEN
         except BadInput:
-            core.count_wrong_kind()
+            core.behaviour().wrong_kind += 1
             return _NOT_FOUND
         now_ms = self._now_ms()
         try:
             notice = read_notice(kind, token, query, core.charging, self._prices, now_ms)
         except Unreadable as error:
-            core.count_malformed(token.exchange, error.fault)
+            core.behaviour(token.exchange).count_malformed(error.fault)
             return BAD_REQUEST
         if notice is None:
-            core.count_audit(token.exchange)
+            core.behaviour(token.exchange).audits += 1
             return _OK
         if not core.is_known(token.bid_hi, token.bid_lo):
             self._drain(now_ms)
@@ -506,10 +535,12 @@ def _anchored_wall_ms() -> Callable[[], int]:
 
 
 def _told(recovery: Recovery) -> str:
+    names = recovery.foreign_names
+    foreign = f", left {len(names)} foreign files alone: {', '.join(names[:5])}" if names else ""
     cut = f", cut {recovery.cut_bytes} torn bytes from {recovery.cut_file}"
     return (
         f"recovered {recovery.frames} frames up to sequence {recovery.last_sequence}"
-        f"{cut if recovery.cut_bytes else ''}"
+        f"{cut if recovery.cut_bytes else ''}{foreign}"
     )
 
 

@@ -12,10 +12,11 @@ import heapq
 from array import array
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from ledger.event_bytes import EVENT_BYTES, event_fields
-from market.events import EVENT_DTYPE, EventFlag, EventKind
+from market.events import EVENT_DTYPE, SCHEMA_VERSION, EventFlag, EventKind, read_events
 
 CHARGED_MEMORY_MS: Final = 7 * 86_400_000
 """How long after its deadline a charged bid is known: as long as a charging notice is taken."""
@@ -31,6 +32,7 @@ IS_BID: Final = 1 << EventKind.BID
 """In ``seen``: the bid's own event is known, not only a notice of it."""
 
 _BUCKET_BITS: Final = 10
+_NEVER_MS: Final = -(2**62)
 _TEST: Final = int(EventFlag.TEST)
 
 
@@ -97,6 +99,24 @@ _FREE, _OPEN, _CHARGED = (
     int(ReservationState.OPEN),
     int(ReservationState.CHARGED),
 )
+
+
+class BidsState(msgspec.Struct, frozen=True):
+    """Every known bid, as a checkpoint keeps it.
+
+    Attributes:
+        schema_version: of the records.
+        records: [N] of the bids' events.
+        states: [N] uint8 of ``ReservationState``.
+        seen: [N] uint16, see ``Reservations``.
+        orders: by index, codes of the orders of a bid's conversions.
+    """
+
+    schema_version: int
+    records: bytes
+    states: bytes
+    seen: bytes
+    orders: dict[int, list[int]]
 
 
 def bid_key(bid_hi: int, bid_lo: int) -> int:
@@ -204,6 +224,41 @@ class Reservations:
             del self._due[bucket]
             heapq.heappop(self._buckets)
         return due
+
+    def state_of_all(self) -> BidsState:
+        """Returns every known bid, in order of slots."""
+        slots = sorted(self._slots.values())
+        return BidsState(
+            schema_version=SCHEMA_VERSION,
+            records=b"".join(self.event(slot) for slot in slots),
+            states=bytes(self.state[slot] for slot in slots),
+            seen=np.array([self.seen[slot] for slot in slots], "<u2").tobytes(),
+            orders={
+                index: sorted(self.orders[slot])
+                for index, slot in enumerate(slots)
+                if slot in self.orders
+            },
+        )
+
+    def restore(self, saved: BidsState) -> None:
+        """Adds the bids that ``state_of_all`` returned.
+
+        Raises:
+            Corrupt: they are of a version that this build cannot read.
+        """
+        events = read_events(saved.records, saved.schema_version)
+        body = events.tobytes()
+        seen: list[int] = np.frombuffer(saved.seen, "<u2").tolist()
+        for i, (hi, lo, deadline_ms) in enumerate(
+            zip(*(events[name].tolist() for name in ("bid_hi", "bid_lo", "deadline_ms")),
+                strict=True)
+        ):  # fmt: skip
+            event = body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES]
+            # Nothing is forgotten here: what is over by now is asked at the next ``add``.
+            slot = self.add(bid_key(hi, lo), event, deadline_ms, saved.states[i], _NEVER_MS)
+            self.seen[slot] = seen[i]
+            if i in saved.orders:
+                self.orders[slot] = set(saved.orders[i])
 
     def _make_room(self, now_ms: int) -> None:
         """Forgets bids whose memory is over; doubles the pool where that is not much."""

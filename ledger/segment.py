@@ -19,14 +19,22 @@ A writer or reader belongs to one thread. The disk is an argument, so that tests
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ledger.disk import Disk, RealDisk
+from ledger.archive import Archives
+from ledger.disk import Disk, RealDisk, write_all
+from ledger.folder import (
+    OwnerEpoch,
+    first_sequence,
+    foreign_names,
+    lock_folder,
+    segment_indices,
+    segment_path,
+)
 from ledger.frame import (
     BODY_BYTES_MAX,
     CONTROL,
@@ -41,6 +49,7 @@ from ledger.frame import (
     frame_head,
     reason_of,
 )
+from ledger.reader import SegmentReader
 from market.errors import BadInput, Corrupt, NotReady
 
 if TYPE_CHECKING:
@@ -61,8 +70,6 @@ __all__ = [
     "recover",
 ]
 
-_NAME: Final = re.compile(r"(\d{8,})\.seg")
-
 
 class Recovery(msgspec.Struct, frozen=True):
     """What ``recover`` found and did."""
@@ -75,6 +82,8 @@ class Recovery(msgspec.Struct, frozen=True):
     """Name of the file it was cut from."""
     last_sequence: int
     """Sequence of the last whole frame; 0 for an empty log."""
+    foreign_names: tuple[str, ...] = ()
+    """Files in the folder that are none of the log's: left alone, and told."""
 
 
 class SegmentWriter:
@@ -120,8 +129,10 @@ class SegmentWriter:
         with disk_errors_of(folder, "creating the log's folder"):
             disk.make_folder(folder)
         with contextlib.ExitStack() as undo:
-            self._lock = _lock(folder, disk)
+            self._lock = lock_folder(folder, disk)
             undo.callback(disk.close, self._lock)
+            self.epoch: Final = OwnerEpoch(folder, disk)
+            """Which owner of the log this is."""
             self._index, self._bytes, next_sequence = _end_of_log(folder, disk, schema)
             self._durable_sequence = next_sequence - 1
             self._next_sequence = next_sequence
@@ -138,7 +149,7 @@ class SegmentWriter:
     @property
     def path(self) -> Path:
         """The segment that the last commit went to."""
-        return _path(self._folder, self._index)
+        return segment_path(self._folder, self._index)
 
     @property
     def durable_sequence(self) -> int:
@@ -182,10 +193,12 @@ class SegmentWriter:
             NotReady: the disk refused. The file is cut back to its last durable frame, and the
                 frames are kept for the next commit; a process that dies before that may or may
                 not leave them in the log.
+            Corrupt: the log has another owner by now; nothing was written.
         """
         if not self._pending:
             return self._durable_sequence
         try:
+            self.epoch.check()
             self._write_group()
         except OSError as error:
             raise NotReady(
@@ -243,9 +256,7 @@ class SegmentWriter:
         head = file_head(self._schema, self._durable_sequence + 1) if is_new else b""
         group = memoryview(b"".join((head, *self._pending)))
         self._is_torn = True
-        written = 0
-        while written < len(group):
-            written += self._disk.write(self._file, group[written:])
+        write_all(self._disk, self._file, group)
         self._disk.fdatasync(self._file)
         if is_new:
             self._disk.fsync_folder(self._folder)
@@ -255,7 +266,7 @@ class SegmentWriter:
     def _roll(self) -> None:
         # A cut after a failed commit must reach the disk before the next file repeats its frames.
         self._disk.fdatasync(self._file)
-        file = self._disk.open_append(_path(self._folder, self._index + 1), is_new=True)
+        file = self._disk.open_append(segment_path(self._folder, self._index + 1), is_new=True)
         full, self._file = self._file, file
         self._index += 1
         self._bytes = 0
@@ -293,8 +304,8 @@ def recover(
         schema: The newest schema the caller understands.
         expected_sequence: The highest sequence known elsewhere to have been acked. Without it, a
             bit flipped in the very last frame cannot be told from a torn write.
-        oldest_sequence: The oldest frame that must still be there (retention may have removed the
-            files of older ones).
+        oldest_sequence: The oldest frame that must still be there. Files with older frames only
+            are not looked at, and retention may have removed them.
         replay: Called with every whole frame in order, as a log can be larger than memory. When
             this function raises, what was replayed must be thrown away.
 
@@ -302,200 +313,64 @@ def recover(
         Corrupt: damage that is no torn tail; the message says where. No byte was changed.
         NotReady: a writer has the log open, or the disk refuses.
     """
-    if not _indices(folder, disk):
-        _check_acked(folder, 0, expected_sequence)
-        return Recovery(frames=0, cut_bytes=0, cut_file=None, last_sequence=0)
+    if not segment_indices(folder, disk):
+        _check_acked(folder, 0, max(expected_sequence, oldest_sequence - 1))
+        return Recovery(
+            frames=0, cut_bytes=0, cut_file=None, last_sequence=0,
+            foreign_names=foreign_names(folder, disk),
+        )  # fmt: skip
     with contextlib.ExitStack() as stack:
-        stack.callback(disk.close, _lock(folder, disk))
+        stack.callback(disk.close, lock_folder(folder, disk))
         # Listed again: before the lock, a writer could still have added a file.
-        indices = _indices(folder, disk)
+        indices = _needed(segment_indices(folder, disk), folder, disk, schema, oldest_sequence)
         frames = 0
         sequence: int | None = None
         for index in indices[:-1]:
-            with SegmentFile(disk, _path(folder, index), schema, sequence=sequence) as segment:
+            with SegmentFile(
+                disk, segment_path(folder, index), schema, sequence=sequence
+            ) as segment:
                 frames += _walk(segment, replay, oldest_sequence)
                 segment.refuse_damage(is_last=False)
                 sequence = segment.sequence
-        path = _path(folder, indices[-1])
+        path = segment_path(folder, indices[-1])
         with SegmentFile(disk, path, schema, sequence=sequence) as segment:
             frames += _walk(segment, replay, oldest_sequence)
-            segment.refuse_damage(is_last=True)
+            segment.refuse_damage(is_last=not segment.is_archive)
             last_sequence = _next_sequence_after(segment, indices[-1]) - 1
-            _check_acked(path, last_sequence, expected_sequence)
+            _check_acked(path, last_sequence, max(expected_sequence, oldest_sequence - 1))
             kept, cut_bytes = segment.offset, segment.size - segment.offset
+            is_archive = segment.is_archive
         with disk_errors_of(path, "cutting the torn tail and syncing the rest"):
-            file = disk.open_append(path, is_new=False)
-            stack.callback(disk.close, file)
-            if cut_bytes:
-                disk.truncate(file, kept)
-            # Whole frames of a commit that was never acked may be in the cache only.
-            disk.fdatasync(file)
+            if not is_archive:
+                file = disk.open_append(path, is_new=False)
+                stack.callback(disk.close, file)
+                if cut_bytes:
+                    disk.truncate(file, kept)
+                # Whole frames of a commit that was never acked may be in the cache only.
+                disk.fdatasync(file)
             disk.fsync_folder(folder)
     return Recovery(
         frames=frames,
         cut_bytes=cut_bytes,
         cut_file=path.name if cut_bytes else None,
         last_sequence=last_sequence,
+        foreign_names=foreign_names(folder, disk),
     )
 
 
-class SegmentReader:
-    """Follows a log that may be written at this moment, from a sequence on.
-
-    The cursor is ``next_sequence``: keep it after the frames are handled, and start from it again.
-    Between reads no file is open.
-    """
-
-    def __init__(self, folder: Path, disk: Disk, schema: Schema, from_sequence: int = 1) -> None:
-        """Looks at nothing yet; the log may not exist.
-
-        Raises:
-            BadInput: ``from_sequence`` is below 1.
-        """
-        if from_sequence < 1:
-            raise BadInput(f"from_sequence {from_sequence}: sequences start at 1")
-        self._folder = folder
-        self._disk = disk
-        self._schema = schema
-        self._next_sequence = from_sequence
-        # Where the next frame starts: file index (0 = not looked up yet) and offset; and the frame
-        # before it, to notice a log that was cut and rewritten under the cursor.
-        self._index = 0
-        self._offset = 0
-        self._before = (0, b"")
-
-    @property
-    def next_sequence(self) -> int:
-        """The cursor: sequence of the first frame not yet returned."""
-        return self._next_sequence
-
-    def read(self, max_bytes: int, durable_sequence: int | None = None) -> list[Frame]:
-        """Returns the next whole frames in order; none when there is nothing new.
-
-        Args:
-            max_bytes: Bound on the sum of the frames' bytes in the log; the first frame is
-                returned even where it alone is larger.
-            durable_sequence: Frames after it are left for later. A reader sees what was written,
-                and a machine that loses power (or a commit that fails) can take back what was not
-                yet synced; the sequence is then given to another frame. A reader whose cursor
-                outlives that must pass the writer's ``durable_sequence``.
-
-        Raises:
-            Corrupt: a frame is bad and later ones are good, the log no longer has or not yet has
-                the cursor's frame, or frames already returned were replaced.
-            NotReady: the log is shorter than what was read (a commit failed and its frames are to
-                be written again), or the disk refuses.
-        """
-        last = sys.maxsize if durable_sequence is None else durable_sequence
-        frames: list[Frame] = []
-        if self._next_sequence > last or (self._index == 0 and not self._find_cursor()):
-            return frames
-        try:
-            may_go_on = True
-            while may_go_on and self._next_sequence <= last:
-                # Asked before reading: a file is complete once the next one exists.
-                is_complete = self._disk.exists(_path(self._folder, self._index + 1))
-                may_go_on = self._read_file(frames, max_bytes, last, is_complete=is_complete)
-                if may_go_on:
-                    self._index, self._offset, self._before = self._index + 1, 0, (0, b"")
-        except (Corrupt, NotReady):
-            # Good frames are handed out first: the next read meets the same trouble without any.
-            if not frames:
-                raise
-        return frames
-
-    def _read_file(
-        self, frames: list[Frame], max_bytes: int, last: int, *, is_complete: bool
-    ) -> bool:
-        """Adds frames of the cursor's file; returns whether to go on in the next file."""
-        room = max_bytes - sum(FRAME_OVERHEAD_BYTES + len(frame.body) for frame in frames)
-        path = _path(self._folder, self._index)
-        with SegmentFile(self._disk, path, self._schema, sequence=self._next_sequence) as segment:
-            segment.resume(self._offset, self._before)
-            while self._next_sequence <= last:
-                frame = segment.next_frame()
-                if frame is None:
-                    segment.refuse_damage(is_last=not is_complete)
-                    return is_complete
-                room -= FRAME_OVERHEAD_BYTES + len(frame.body)
-                if frames and room < 0:
-                    return False
-                frames.append(frame)
-                self._move_to(segment, frame.sequence + 1)
-        return False
-
-    def _move_to(self, segment: SegmentFile, next_sequence: int) -> None:
-        self._next_sequence = next_sequence
-        self._offset = segment.offset
-        self._before = segment.before
-
-    def _find_cursor(self) -> bool:
-        """Finds the cursor's file by the headers, and its place in that file; False if too early.
-
-        Of the files before it only headers are read, and of those only log2 of their number.
-        """
-        indices = _indices(self._folder, self._disk)
-        position = bisect_right(indices, self._next_sequence, key=self._first_sequence) - 1
-        if position < 0:
-            if self._next_sequence == 1 and indices in ([], [1]):
-                for index in indices:
-                    with SegmentFile(self._disk, _path(self._folder, index), self._schema) as first:
-                        first.read_file_head()
-                        first.refuse_damage(is_last=True)
-                return False
-            raise Corrupt(
-                f"{self._folder}: the cursor is at sequence {self._next_sequence}, and no segment "
-                "starts at or before it; restore the older segments, or load from the oldest left"
-            )
-        with SegmentFile(
-            self._disk, _path(self._folder, indices[position]), self._schema
-        ) as segment:
-            segment.read_file_head()
-            while (sequence := segment.sequence or 1) < self._next_sequence:
-                if segment.next_frame() is None:
-                    raise Corrupt(
-                        f"{segment.path}: the log ends before sequence {sequence} "
-                        f"({segment.fault or 'end of file'}) and the cursor is at "
-                        f"{self._next_sequence}: frames that were read are missing; {REMEDY}"
-                    )
-            self._index = indices[position]
-            self._move_to(segment, sequence)
-        return True
-
-    def _first_sequence(self, index: int) -> int:
-        with SegmentFile(self._disk, _path(self._folder, index), self._schema) as segment:
-            segment.read_file_head()
-            # A file whose header is not whole yet is the newest: every cursor is before it.
-            return sys.maxsize if segment.sequence is None else segment.sequence
-
-
-def _path(folder: Path, index: int) -> Path:
-    return folder / f"{index:08d}.seg"
-
-
-def _indices(folder: Path, disk: Disk) -> list[int]:
-    """Returns the numbers of the segment files, oldest first, which follow each other."""
-    with disk_errors_of(folder, "listing the segments"):
-        names = disk.list_names(folder)
-    indices = sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
-    if indices and (index := indices[0]) + len(indices) - 1 != indices[-1]:
-        while index in indices:
-            index += 1
-        raise Corrupt(
-            f"{_path(folder, index)}: the segment is missing, and later ones exist; {REMEDY}"
-        )
-    return indices
-
-
-def _lock(folder: Path, disk: Disk) -> int:
-    try:
-        return disk.lock(folder)
-    except BlockingIOError as error:
-        raise NotReady(
-            f"{folder}: another writer has this log open; a log has one writer, stop that one first"
-        ) from error
-    except OSError as error:
-        raise NotReady(f"{folder}: locking the log failed: {reason_of(error)}; retry") from error
+def _needed(
+    indices: list[int], folder: Path, disk: Disk, schema: Schema, oldest_sequence: int
+) -> list[int]:
+    """Returns the segments from the one on that has ``oldest_sequence``."""
+    if oldest_sequence == 1 or len(indices) == 1:
+        return indices
+    archives = Archives()
+    found = bisect_right(
+        indices,
+        oldest_sequence,
+        key=lambda index: first_sequence(disk, segment_path(folder, index), schema, archives),
+    )
+    return indices[max(0, found - 1) :]
 
 
 def _walk(
@@ -539,17 +414,17 @@ def _check_acked(path: Path, last_sequence: int, expected_sequence: int) -> None
 
 def _end_of_log(folder: Path, disk: Disk, schema: Schema) -> tuple[int, int, int]:
     """Returns where to append: index of the file, its length (0 for a new one), next sequence."""
-    indices = _indices(folder, disk)
+    indices = segment_indices(folder, disk)
     if not indices:
         return 1, 0, 1
     sequence: int | None = None
     for index in indices[-2:-1]:  # the one before tells the sequence if the last is still empty
-        with SegmentFile(disk, _path(folder, index), schema) as segment:
+        with SegmentFile(disk, segment_path(folder, index), schema) as segment:
             _walk(segment, None, sys.maxsize)
             segment.refuse_damage(is_last=False)
             sequence = segment.sequence
     index = indices[-1]
-    with SegmentFile(disk, _path(folder, index), schema, sequence=sequence) as segment:
+    with SegmentFile(disk, segment_path(folder, index), schema, sequence=sequence) as segment:
         _walk(segment, None, sys.maxsize)
         segment.refuse_damage(is_last=True)
         next_sequence = _next_sequence_after(segment, index)
@@ -558,6 +433,7 @@ def _end_of_log(folder: Path, disk: Disk, schema: Schema) -> tuple[int, int, int
                 f"{segment.path} at offset {segment.offset}: {segment.fault}; a writer starts at a "
                 "whole frame, so recover the log first"
             )
-        if segment.size > 0 and segment.schema_version < schema.version:
+        is_closed = segment.is_archive or segment.schema_version < schema.version
+        if segment.size > 0 and is_closed:
             return index + 1, 0, next_sequence
         return index, segment.size, next_sequence

@@ -11,6 +11,7 @@ from market.events import EventKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ledger.notice_price import Fault
     from ledger.reservation import Reservation
 
 _IMPRESSION: Final = 1 << EventKind.IMPRESSION | 1 << EventKind.BILLING
@@ -92,6 +93,16 @@ class Tally:
         """Returns the counters of every line item, ordered by id."""
         return _views(self._line_items)
 
+    def restore(
+        self, line_items: Iterable[ActivityView], creatives: Iterable[ActivityView]
+    ) -> None:
+        """Takes counters that ``line_items`` and ``creatives`` returned."""
+        for views, of in ((line_items, self._line_items), (creatives, self._creatives)):
+            for view in views:
+                activity = _of(of, view.id)
+                for name in _Activity.__slots__:
+                    setattr(activity, name, getattr(view, name))
+
     def creatives(self) -> tuple[ActivityView, ...]:
         """Returns the counters of every creative, ordered by id."""
         return _views(self._creatives)
@@ -129,6 +140,11 @@ class Behaviour:
         self.reordered = 0
         self.macros_ignored = 0
         self.faults: Counter[str] = Counter()
+
+    def count_malformed(self, fault: Fault) -> None:
+        """Counts a notice whose macros cannot be read, by what is wrong."""
+        self.malformed += 1
+        self.faults[fault.value] += 1
 
 
 def exchange_views(

@@ -19,6 +19,7 @@ class BudgetView(msgspec.Struct, frozen=True):
         spent_late_micros: paid for wins that came after their deadline or loss notice.
         held_micros: leased to workers and not yet spent.
         open_count: reservations that may still be charged on time.
+        adjusted_micros: credits (below 0) and corrections booked afterwards; counts as spent.
     """
 
     budget_id: int
@@ -27,6 +28,7 @@ class BudgetView(msgspec.Struct, frozen=True):
     spent_late_micros: int
     held_micros: int
     open_count: int
+    adjusted_micros: int = 0
 
 
 class ActivityView(msgspec.Struct, frozen=True):
@@ -103,6 +105,8 @@ class LedgerView(msgspec.Struct, frozen=True):
         unfunded_bids: bids that took more than their worker held; any is a bug of a worker.
         budgets, line_items, creatives: ordered by id.
         exchanges: those that sent anything, by name.
+        future_bids: bids made later than now by more than clocks differ, since start.
+        lost_frames: frames of the log that a repair gave up; what they said is in no number here.
     """
 
     at_ms: int
@@ -113,3 +117,5 @@ class LedgerView(msgspec.Struct, frozen=True):
     line_items: tuple[ActivityView, ...]
     creatives: tuple[ActivityView, ...]
     exchanges: tuple[ExchangeView, ...]
+    future_bids: int = 0
+    lost_frames: int = 0

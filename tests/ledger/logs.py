@@ -25,12 +25,20 @@ class UnsyncedDisk(RealDisk):
 
 
 class FullDisk(UnsyncedDisk):
-    """Takes ``room`` more bytes and then says ENOSPC, also in the middle of a write."""
+    """Segments take ``room`` more bytes and then say ENOSPC, also in the middle of a write."""
 
     def __init__(self, room):
         self.room = room
+        self.others = set()
+
+    def open_append(self, path, *, is_new):
+        descriptor = super().open_append(path, is_new=is_new)
+        (self.others.discard if ".seg" in path.name else self.others.add)(descriptor)
+        return descriptor
 
     def write(self, descriptor, data):
+        if descriptor in self.others:
+            return super().write(descriptor, data)
         if self.room == 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         count = min(self.room, len(data))

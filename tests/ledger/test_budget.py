@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ledger.budget import IDLE_MS, RESERVATIONS_PER_LEASE, BudgetLedger, Charge, Settlement
+from ledger.account import Charge, Settlement
+from ledger.budget import IDLE_MS, RESERVATIONS_PER_LEASE, BudgetLedger
 from ledger.lease import Credit, Lease
 from ledger.reservation import bid_key
 from market.state import CreditKind
@@ -35,7 +36,7 @@ def total(ledger, budget_id=1):
 
 def money(ledger, budget_id=1):
     """(S_on, S_late, held, open count)."""
-    return total(ledger, budget_id)[2:]
+    return total(ledger, budget_id)[2:6]
 
 
 # Leases.

@@ -15,7 +15,16 @@ from tests.ledger.money_world import LIFE_MS_MAX, World
 KINDS = (EventKind.BILLING, EventKind.BILLING, EventKind.WIN, EventKind.LOSS)
 
 
-def play(seed, *, allows_late, action_count=80):
+def change(world, chance, most):
+    """A new limit, or a booked correction."""
+    key = chance.choice(sorted(world.limits))
+    if chance.random() < 0.7:
+        world.set_limit(key, chance.randint(0, most))
+    else:
+        world.adjust(key, chance.choice((-1, 1)) * chance.randint(1, 100))
+
+
+def play(seed, *, allows_late, action_count=80, changes_limits=False):
     """Plays one history and returns its world."""
     chance = random.Random(seed)
     most, cap_max = (150, 60) if allows_late else (3_000, 300)
@@ -42,6 +51,8 @@ def play(seed, *, allows_late, action_count=80):
             world.crash_worker(chance.randrange(len(world.workers)))
         elif draw < 0.98:
             world.crash_recorder()
+        elif changes_limits and draw < 0.99:
+            change(world, chance, most)
         else:
             world.fill_disk(is_full=not world.log.is_full)
         if not world.core.is_stuck and not world.unacked:
@@ -72,6 +83,18 @@ def test_a_thousand_histories_with_late_wins_overspend_at_most_the_late_ones(blo
     for seed in range(10_000 + block * 125, 10_000 + (block + 1) * 125):
         late_wins += play(seed, allows_late=True).late_wins
     assert late_wins > 0
+
+
+@pytest.mark.parametrize("allows_late", [False, True])
+@pytest.mark.parametrize("block", range(2))
+def test_histories_with_changed_limits_and_adjustments_are_those_of_the_model(block, allows_late):
+    changes = adjustments = 0
+    for seed in range(20_000 + block * 150, 20_000 + (block + 1) * 150):
+        world = play(seed, allows_late=allows_late, changes_limits=True, action_count=160)
+        changes += world.changes
+        adjustments += world.adjustments
+    assert changes > 50
+    assert adjustments > 20
 
 
 class Money(RuleBasedStateMachine):

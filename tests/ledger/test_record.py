@@ -10,7 +10,8 @@ import pytest
 from ledger.event_log import EVENT_LOG
 from ledger.frame import CONTROL, RECORDS
 from ledger.notice_price import Fault
-from ledger.record import Answer, Outcome, Recorder
+from ledger.outcome import Answer, Outcome
+from ledger.record import Recorder
 from ledger.reservation import CHARGED_MEMORY_MS, RELEASED_MEMORY_MS
 from ledger.segment import Frame, SegmentWriter, recover
 from market.errors import Corrupt, NotReady
@@ -451,13 +452,13 @@ def test_a_charging_notice_that_comes_days_late_is_not_taken_but_a_conversion_is
 
 
 def test_refused_notices_are_counted_per_exchange(core):
-    core.count_forged()
-    core.count_wrong_kind()
-    core.count_malformed(1, Fault.PRICE_MISSING)
-    core.count_malformed(1, Fault.PRICE_STALE)
-    core.count_malformed(1, Fault.PRICE_STALE)
-    core.count_audit(1)
-    core.count_audit(999)
+    core.behaviour().forged += 1
+    core.behaviour().wrong_kind += 1
+    core.behaviour(1).count_malformed(Fault.PRICE_MISSING)
+    core.behaviour(1).count_malformed(Fault.PRICE_STALE)
+    core.behaviour(1).count_malformed(Fault.PRICE_STALE)
+    core.behaviour(1).audits += 1
+    core.behaviour(999).audits += 1
     assert (exchange(core, "").forged, exchange(core, "").wrong_kind) == (1, 1)
     assert (exchange(core).malformed, exchange(core).audits) == (3, 1)
     assert exchange(core).faults == {"price_missing": 1, "price_stale": 2}

@@ -13,18 +13,21 @@ class Owner:
     def __init__(self, limits):
         self.limits = dict(limits)
         self.on_time, self.late = defaultdict(int), defaultdict(int)
-        self.held = defaultdict(int)
+        self.held, self.adjusted = defaultdict(int), defaultdict(int)
         self.bids = {}
 
     def lease(self, worker, budget, asked):
         held = sum(held for (_, of), held in self.held.items() if of == budget)
-        spent = self.on_time[budget] + self.late[budget]
+        spent = self.on_time[budget] + self.late[budget] + self.adjusted[budget]
         granted = min(asked, max(0, self.limits[budget] - spent - held))
         self.held[worker, budget] += granted
         return granted
 
     def give_back(self, worker, budget, amount):
         self.held[worker, budget] -= amount
+
+    def adjust(self, budget, amount):
+        self.adjusted[budget] += amount
 
     def reserve(self, bid, worker, budgets, cap, deadline):
         self.bids[bid] = [worker, budgets, cap, deadline, "open"]
