@@ -25,8 +25,8 @@ Rules for a world:
 * One world object serves one period, so that periods can run on threads: see ``WorldMaker``.
 * ``settle`` is called for every tick, also for one without exposures, so that what comes late
   (delayed conversions) can be booked at its time; ``finish`` books what comes after the period.
-* The engine books spend_micros, wins, exposures and status; the world books expected_conversions,
-  conversions and return_micros, and touches nothing else.
+* The engine books spend_micros, wins, exposures, value_sum and status; the world books
+  expected_conversions, conversions and return_micros, and touches nothing else.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ U8 = npt.NDArray[np.uint8]
 
 VALUE_MAX = 1e6
 """No exposure is worth more; a value is finite and at least 0."""
-WEIGHT_MAX = 1e9
-"""No weight is larger, so that no bid exceeds 10^15 micros."""
+WEIGHT_MAX = 1e12
+"""Micros per unit of value; no weight is larger, and none is below 0."""
 
 STATUS_ABSENT = 0
 """Status of an agent that has not entered yet or has left: it does not bid."""
@@ -71,8 +71,8 @@ class Supply(NamedTuple):
         floor_micros: [n] hard floor: a bid below it is none. At least 1, whole micros.
         soft_floor_micros: [n] second price and GSP: a winner whose bid is below it pays its own
             bid, one at or above it pays at least the soft floor; 0 = none. Whole micros.
-        exposure_draw: [n] uniform in [0, 1): slot k is exposed iff the draw is below
-            slot_weights[k] (a slot is never exposed when one above it is not).
+        exposure_draw: [n] uniform in [0, 1): slot k is exposed iff the draw times 10^6 is below
+            slot_weights_micros[k] (a slot is never exposed when one above it is not).
         slot_count: [n] slots of this opportunity, 0 to K.
         rule: [n] ``market.auction.Rule`` of this opportunity.
     """
@@ -124,7 +124,9 @@ class Accounts(NamedTuple):
         status: [A] STATUS_*.
         wins: [A] slots won, exposed or not.
         exposures: [A] slots won and shown: those that are paid.
-        expected_conversions: [A] sum over exposures of the true conversion probability.
+        value_sum: [A] sum over exposures of the agent's ``value``: its bidder's own forecast.
+        expected_conversions: [A] sum over exposures of the true conversion probability, which no
+            bidder knows: for rewards and curves with less noise.
         conversions: [A] that happened.
         return_micros: [A] what conversions were worth to the advertiser.
     """
@@ -134,6 +136,7 @@ class Accounts(NamedTuple):
     status: U8
     wins: I64
     exposures: I64
+    value_sum: F64
     expected_conversions: F64
     conversions: I64
     return_micros: I64
@@ -153,8 +156,8 @@ class World(Protocol):
         ...
 
     @property
-    def slot_weights(self) -> F64:
-        """[K] probability that a sold slot is exposed: in (0, 1], never increasing."""
+    def slot_weights_micros(self) -> I64:
+        """[K] probability that a sold slot is exposed, times 10^6: above 0, never increasing."""
         ...
 
     def fill(self, tick: int, first: int, supply: Supply) -> None:
@@ -186,6 +189,7 @@ def new_accounts(budget_micros: I64) -> Accounts:
         status=np.full(count, STATUS_LIVE, np.uint8),
         wins=np.zeros(count, np.int64),
         exposures=np.zeros(count, np.int64),
+        value_sum=np.zeros(count),
         expected_conversions=np.zeros(count),
         conversions=np.zeros(count, np.int64),
         return_micros=np.zeros(count, np.int64),
