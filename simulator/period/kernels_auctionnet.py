@@ -1,6 +1,6 @@
 """Kernels of the AuctionNet market: fill a tick's supply, draw who converts.
 
-Dimension names: A = agents, n = opportunities of the tick, E = exposures.
+Dimension names: A = agents, n = opportunities of the tick, E = exposures, T = ticks, W = windows.
 
 Values are drawn for every agent and opportunity, so this draw is the engine's most frequent one:
 the four 16-bit lanes of one hash are summed and bent by a step of Cornish and Fisher's expansion.
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from market.chance import Purpose
 from market.kernel import kernel
-from market.kernels import at_opportunity, mix, stream, uniform
+from market.kernels import at_opportunity, mix, normal, stream, uniform
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -27,6 +27,11 @@ U64 = npt.NDArray[np.uint64]
 
 _EXPOSURE = int(Purpose.EXPOSURE)
 _CONVERSION = int(Purpose.CONVERSION)
+_TRAFFIC = int(Purpose.TRAFFIC)
+_CATEGORY_FACTOR = int(Purpose.CATEGORY_FACTOR)
+_ADVERTISER_FACTOR = int(Purpose.ADVERTISER_FACTOR)
+_SPREAD = int(Purpose.SPREAD)
+_SPREAD_JITTER = int(Purpose.SPREAD_JITTER)
 _AGENT_VALUE = int(Purpose.AGENT_VALUE)
 
 _ODD = np.uint64(0xD1342543DE82EF95)
@@ -115,3 +120,63 @@ def settle_conversions(
         if uniform(own, np.uint64(a)) < p:
             conversions[a] += 1
             return_micros[a] += worth_micros[a]
+
+
+@kernel
+def traffic_shares(
+    seed: int, period: int, shares: F64, least: float, most: float, out: F64
+) -> None:
+    """Fills out[W] with each window's share of a period's traffic; they add up to 1.
+
+    Shapes: shares[W] weights, each multiplied by a uniform factor from least to most.
+    """
+    key = stream(seed, _TRAFFIC)
+    total = 0.0
+    for w in range(shares.shape[0]):
+        u = uniform(at_opportunity(key, np.uint64(period), np.uint64(w)), 0)
+        out[w] = shares[w] * (least + (most - least) * u)
+        total += out[w]
+    for w in range(shares.shape[0]):
+        out[w] /= total
+
+
+@kernel
+def value_shapes(
+    seed: int,
+    period: int,
+    base: float,
+    category_factor: tuple[float, float],
+    advertiser_factor: tuple[float, float],
+    factor_ticks: int,
+    spread: tuple[float, float, float],
+    per_category: int,
+    mean: F32,
+    deviation: F32,
+) -> None:
+    """Fills mean[T, A] and deviation[T, A] of the values that agents see in each tick.
+
+    Agent a belongs to category a // per_category. Both factors (least, most) are drawn anew every
+    factor_ticks; spread is (mean, sd, jitter) of deviation / mean: the first two over agents, the
+    third relative and per tick; a ratio below 0 becomes .1, one above 1 becomes 1.
+    """
+    category_key = stream(seed, _CATEGORY_FACTOR)
+    advertiser_key = stream(seed, _ADVERTISER_FACTOR)
+    spread_key = at_opportunity(stream(seed, _SPREAD), np.uint64(period), np.uint64(0))
+    jitter_key = stream(seed, _SPREAD_JITTER)
+    for t in range(mean.shape[0]):
+        window = np.uint64(t // factor_ticks)
+        of_category = at_opportunity(category_key, np.uint64(period), window)
+        of_advertiser = at_opportunity(advertiser_key, np.uint64(period), window)
+        of_tick = at_opportunity(jitter_key, np.uint64(period), np.uint64(t))
+        for a in range(mean.shape[1]):
+            low, high = category_factor
+            value = base * (low + (high - low) * uniform(of_category, a // per_category))
+            if a % per_category != 0:
+                low, high = advertiser_factor
+                value *= low + (high - low) * uniform(of_advertiser, a)
+            ratio = spread[0] + spread[1] * normal(spread_key, a)
+            ratio *= 1.0 + spread[2] * normal(of_tick, a)
+            if ratio < 0.0:
+                ratio = 0.1
+            mean[t, a] = value
+            deviation[t, a] = value * min(ratio, 1.0)
