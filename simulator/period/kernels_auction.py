@@ -257,6 +257,9 @@ def clear_tick(  # noqa: C901, PLR0912, PLR0915 - a tick's opportunities, in ord
     winner = np.empty(slots + 1, np.int64)
     prices = np.empty(slots, np.int64)
     shown_below = slot_weights_micros.astype(np.float32) / np.float32(1e6)
+    for a in range(status.shape[0]):
+        if status[a] == _LIVE and budget_micros[a] - spend_micros[a] < min_remaining_micros:
+            status[a] = _OUT
     written = 0
     lo = 0
     while lo < count:
