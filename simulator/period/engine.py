@@ -349,7 +349,12 @@ def check_agents(agents: Agents, agent_count: int, tick_count: int) -> None:
     )
     spans = (agents.enter_tick >= 0) & (agents.enter_tick < agents.leave_tick)
     _each(spans, "leave_tick", agents.leave_tick, "must be after enter_tick, which is >= 0")
-    _each(agents.enter_tick < tick_count, "enter_tick", agents.enter_tick, f"of {tick_count} ticks")
+    _each(
+        agents.enter_tick < tick_count,
+        "enter_tick",
+        agents.enter_tick,
+        f"must be one of {tick_count} ticks",
+    )
 
 
 def check_slot_weights(slot_weights_micros: I64) -> None:
