@@ -42,6 +42,18 @@ class Purpose(enum.IntEnum):
     ORGANIC = 18
     PROPENSITY = 19
     NOISE = 20
+    EXPOSURE = 40
+    TRAFFIC = 41
+    CATEGORY_FACTOR = 42
+    ADVERTISER_FACTOR = 43
+    SPREAD = 44
+    SPREAD_JITTER = 45
+    COST_LIMIT = 46
+    BUDGET = 47
+    AGENT_VALUE = 48
+    MARKET = 49
+    PRICE_LEVEL = 50
+    CAMPAIGN = 51
 
 
 def code_of(text: str) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -45,6 +45,9 @@ _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
 _AT = re.compile(r"^(?P<what>.*) - at (?:`key` in )?`\$(?P<path>.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[([^\]]*)\]")
 _FIELD = re.compile(r"(?:unknown|required) field `([^`]*)`")
+
+
+_Schema = TypeVar("_Schema", bound=msgspec.Struct)
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -354,6 +357,15 @@ def load(name: str) -> Scenario:
     Raises:
         BadInput: there is none, or it breaks the schema.
     """
+    return read(*text_of(name))
+
+
+def text_of(name: str) -> tuple[str, str]:
+    """Returns the text of the scenario that ships under this name or path, and its short name.
+
+    Raises:
+        BadInput: there is none.
+    """
     path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
     try:
         text = path.read_text(encoding="utf-8")
@@ -362,7 +374,7 @@ def load(name: str) -> Scenario:
         raise BadInput(
             f"scenario '{name}': {error}; it must be a .toml file or one of {known}"
         ) from error
-    return read(text, path.stem)
+    return text, path.stem
 
 
 def read(text: str, name: str) -> Scenario:
@@ -372,11 +384,21 @@ def read(text: str, name: str) -> Scenario:
         BadInput: the text is no TOML, a field is unknown, missing or of the wrong type, or a value
             breaks its rule; the message and the pointer name the field.
     """
+    return read_as(Scenario, text, name)
+
+
+def read_as(schema: type[_Schema], text: str, name: str) -> _Schema:
+    """Returns what a TOML text says, as ``schema``, a msgspec Struct: for every kind of scenario.
+
+    Raises:
+        BadInput: as ``read``.
+    """
     try:
-        return msgspec.toml.decode(text, type=Scenario)
+        return msgspec.toml.decode(text, type=schema)
     except msgspec.ValidationError as error:
         what, pointer = _located(str(error))
-        raise BadInput(f"scenario '{name}': {pointer or '/'}: {what}", pointer) from error
+        found = _found(text, pointer)
+        raise BadInput(f"scenario '{name}': {pointer or '/'}: {what}{found}", pointer) from error
     except msgspec.DecodeError as error:
         raise BadInput(f"scenario '{name}': {error}; it must be TOML") from error
     except BadInput as error:
@@ -400,6 +422,19 @@ def _located(message: str) -> tuple[str, str]:
     pointer = "".join(f"/{name or index}" for name, index in _STEP.findall(path))
     field = _FIELD.search(what)
     return what, f"{pointer}/{field[1]}" if field else pointer
+
+
+def _found(text: str, pointer: str) -> str:
+    """Returns "; is VALUE" where the pointer leads to a number or text, else nothing."""
+    at: Any = msgspec.toml.decode(text)
+    for name in pointer.split("/")[1:]:
+        if isinstance(at, list) and name.isdigit():
+            at = at[int(name)]
+        elif isinstance(at, dict) and name in at:
+            at = at[name]
+        else:
+            return ""
+    return f"; is {at!r}" if isinstance(at, (str, int, float)) else ""
 
 
 def _rule(is_kept: object, pointer: str, value: object, text: str) -> None:

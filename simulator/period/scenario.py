@@ -1,0 +1,197 @@
+"""``PeriodScenario``: a market of many advertisers, written down in TOML.
+
+Files lie in ``simulator/scenarios`` beside those of the OpenRTB twin. A field that is not in the
+schema is an error that names it; so is a value that breaks a rule.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from market.auction import Rule
+from market.errors import BadInput
+from market.kernels_control import CONSTANT, PACING, PID
+from simulator.scenario import read_as, text_of
+
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Amount = Annotated[float, Meta(gt=0.0, le=1e9)]
+Positive = Annotated[float, Meta(gt=0.0)]
+Share = Annotated[float, Meta(gt=0.0, le=1.0)]
+Spread = Annotated[float, Meta(ge=0.0, le=5.0)]
+Micros = Annotated[int, Meta(ge=0, le=10**12)]
+
+RULES = {
+    "first_price": Rule.FIRST_PRICE,
+    "second_price": Rule.SECOND_PRICE,
+    "gsp": Rule.GSP,
+    "vcg": Rule.VCG,
+}
+LAWS = {"constant": CONSTANT, "pid": PID, "pacing": PACING}
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of a scenario: immutable, and a misspelt field is an error."""
+
+
+class Traffic(_Part, frozen=True):
+    """When opportunities come.
+
+    Attributes:
+        opportunity_count: of a period, before jitter moves it by a few.
+        shares: of equal windows of the period; weights.
+        jitter: least and most factor that a window's share is multiplied by, each period anew.
+    """
+
+    opportunity_count: Count
+    shares: tuple[Positive, ...]
+    jitter: tuple[Positive, Positive]
+
+
+class Values(_Part, frozen=True):
+    """What an exposure is worth: conversion probabilities, drawn for each agent on its own.
+
+    Attributes:
+        mean: conversion probability.
+        category_factor: least and most factor on it, by category and window of factor_ticks.
+        advertiser_factor: the same by advertiser; the first of each category has none.
+        factor_ticks: for how many ticks the two hold.
+        spread_mean: mean over advertisers of sd / mean of its values.
+        spread_sd: standard deviation over advertisers of the same, drawn per period.
+        spread_jitter: relative standard deviation of the same from tick to tick.
+    """
+
+    mean: Share
+    category_factor: tuple[Positive, Positive]
+    advertiser_factor: tuple[Positive, Positive]
+    factor_ticks: Count
+    spread_mean: Spread
+    spread_sd: Spread
+    spread_jitter: Spread
+
+
+class Auction(_Part, frozen=True):
+    """How slots are sold.
+
+    Attributes:
+        rule: what the winner of a slot pays.
+        slot_weights: probability that a sold slot is exposed, best slot first.
+        floor_micros: hard floor, per exposure.
+        soft_floor_micros: 0 = none.
+        min_remaining_micros: an agent with less left is out.
+    """
+
+    rule: Literal["first_price", "second_price", "gsp", "vcg"]
+    slot_weights: tuple[Share, ...]
+    floor_micros: Annotated[int, Meta(ge=1, le=10**12)]
+    soft_floor_micros: Micros = 0
+    min_remaining_micros: Annotated[int, Meta(ge=1, le=10**15)] = 1
+
+
+class Law(_Part, frozen=True):
+    """A control law and its gain (``market.kernels_control``)."""
+
+    law: Literal["constant", "pid", "pacing"]
+    gain: Annotated[float, Meta(ge=0.0, le=10.0)] = 1.0
+
+
+class Advertisers(_Part, frozen=True):
+    """Who bids: categories times cost_limits advertisers.
+
+    Attributes:
+        categories: each has one advertiser for every cost limit, in an order drawn by the seed.
+        cost_limits: what a conversion may cost, in units of currency.
+        budgets: of a period, in units of currency, by cost limit.
+        laws: how they bid; dealt out in turn.
+    """
+
+    categories: Count
+    cost_limits: tuple[Amount, ...]
+    budgets: tuple[Amount, ...]
+    laws: tuple[Law, ...]
+
+
+class PeriodScenario(_Part, frozen=True):
+    """One market. See the attributes' types.
+
+    Attributes:
+        ticks: of a period.
+    """
+
+    ticks: Count
+    traffic: Traffic
+    values: Values
+    auction: Auction
+    advertisers: Advertisers
+
+    def __post_init__(self) -> None:
+        """Checks the rules that no single field can state.
+
+        Raises:
+            BadInput: one is broken; the pointer names the field.
+        """
+        shares = self.traffic.shares
+        _rule(
+            shares and self.ticks % len(shares) == 0, "/traffic/shares", f"{len(shares)} shares",
+            f"must be as many as divide the {self.ticks} ticks evenly",
+        )  # fmt: skip
+        for pointer, pair in (
+            ("/traffic/jitter", self.traffic.jitter),
+            ("/values/category_factor", self.values.category_factor),
+            ("/values/advertiser_factor", self.values.advertiser_factor),
+        ):
+            _rule(pair[0] <= pair[1], pointer, list(pair), "must be least, most")
+        weights = self.auction.slot_weights
+        _rule(
+            weights and list(weights) == sorted(weights, reverse=True), "/auction/slot_weights",
+            list(weights), "must hold at least one weight, never increasing",
+        )  # fmt: skip
+        # A weight below a millionth would be one of 0.
+        _rule(min(weights) >= 1e-6, "/auction/slot_weights", list(weights), "must be 10^-6 or more")
+        _rule(
+            self.auction.rule != "second_price" or len(weights) == 1, "/auction/slot_weights",
+            list(weights), "must be one slot where the rule is second_price (gsp sells several)",
+        )  # fmt: skip
+        soft = self.auction.soft_floor_micros
+        _rule(
+            soft == 0 or self.auction.rule in ("second_price", "gsp"), "/auction/soft_floor_micros",
+            soft, "must be 0 unless the rule is second_price or gsp",
+        )  # fmt: skip
+        people = self.advertisers
+        _rule(people.cost_limits, "/advertisers/cost_limits", "empty", "must hold at least one")
+        _rule(
+            len(people.budgets) == len(people.cost_limits), "/advertisers/budgets",
+            f"{len(people.budgets)} budgets", f"must be {len(people.cost_limits)}, as cost_limits",
+        )  # fmt: skip
+        _rule(people.laws, "/advertisers/laws", "empty", "must hold at least one law")
+
+    @property
+    def agent_count(self) -> int:
+        """A."""
+        return self.advertisers.categories * len(self.advertisers.cost_limits)
+
+
+def load(name: str) -> PeriodScenario:
+    """Returns the scenario that ships under this name, or in the ``.toml`` file of this path.
+
+    Raises:
+        BadInput: there is none, or it breaks the schema.
+    """
+    return read(*text_of(name))
+
+
+def read(text: str, name: str) -> PeriodScenario:
+    """Returns the scenario that a TOML text describes; ``name`` is what errors call it.
+
+    Raises:
+        BadInput: the text is no TOML, a field is unknown, missing or of the wrong type, or a value
+            breaks its rule; the message and the pointer name the field.
+    """
+    return read_as(PeriodScenario, text, name)
+
+
+def _rule(is_kept: object, pointer: str, value: Any, text: str) -> None:  # noqa: ANN401
+    if not is_kept:
+        raise BadInput(f"{pointer}: is {value}; {text}", pointer)

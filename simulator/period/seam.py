@@ -1,0 +1,209 @@
+"""What a period's auctions take from a world and give back to it: arrays of one tick.
+
+A period (a day, say) is cut into ticks; a tick is a run of opportunities with consecutive numbers.
+For every tick, in order::
+
+    world.fill(tick, first, supply)      what is on offer, and what each agent's bidder thinks of it
+    weights[A]                           set by control laws, or from outside
+    clear_tick(...)                      auctions: charges accounts, writes exposures and feedback
+    world.settle(tick, first, supply, exposures, accounts)     what people did
+
+and at the end ``world.finish(accounts)``. No more than one tick is ever held in memory. The engine
+bids ``weights[a] * value[a, j]``: a bid is linear in what the bidder believes, and the same number
+for all slots of an opportunity.
+
+Dimension names: A = agents, n = opportunities of the tick, K = slots at most, T = ticks,
+E = exposures of the tick.
+
+Rules for a world:
+
+* Draws are keyed: ``market.kernels.uniform(at_opportunity(stream(seed, purpose), period, number),
+  actor)``, where ``number = first + j`` counts the opportunities of the period from 0. Nothing that
+  anybody bids may change a draw.
+* State that changes (users, carts, fatigue) is the world's own. ``fill`` sees it as of the end of
+  the tick before; an exposure changes nothing for later opportunities of the same tick.
+* One world object serves one period, so that periods can run on threads: see ``WorldMaker``.
+* ``settle`` is called for every tick, also for one without exposures, so that what comes late
+  (delayed conversions) can be booked at its time; ``finish`` books what comes after the period.
+* The engine books spend_micros, wins, exposures, value_sum and status; the world books
+  expected_conversions, conversions and return_micros, and touches nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
+U8 = npt.NDArray[np.uint8]
+
+VALUE_MAX = 1e6
+"""No exposure is worth more; a value is finite and at least 0."""
+WEIGHT_MAX = 1e12
+"""Micros per unit of value; no weight is larger, and none is below 0."""
+
+STATUS_ABSENT = 0
+"""Status of an agent that has not entered yet or has left: it does not bid."""
+STATUS_LIVE = 1
+"""Status of an agent that bids."""
+STATUS_OUT = 2
+"""Status of an agent that could not pay a price: it does not bid again in this period."""
+
+
+class Supply(NamedTuple):
+    """What is on offer in one tick; ``world.fill`` writes every element, the engine reads.
+
+    Prices are of one exposure: amounts, not CPM. C-contiguous; ``value`` is agent-major, so that
+    each agent's bids are one contiguous run.
+
+    Attributes:
+        value: [A, n] what an exposure is worth to the agent's bidder, in units that its weight
+            turns into micros (a predicted conversion probability, or a predicted return in
+            units of currency); 0 = not eligible, no bid. In [0, VALUE_MAX].
+        floor_micros: [n] hard floor: a bid below it is none. At least 1, whole micros.
+        soft_floor_micros: [n] second price and GSP: a winner whose bid is below it pays its own
+            bid, one at or above it pays at least the soft floor; 0 = none. Whole micros.
+        exposure_draw: [n] uniform in [0, 1): slot k is exposed iff the draw times 10^6 is below
+            slot_weights_micros[k] (a slot is never exposed when one above it is not).
+        slot_count: [n] slots of this opportunity, 0 to K.
+        rule: [n] ``market.auction.Rule`` of this opportunity.
+    """
+
+    value: F32
+    floor_micros: F32
+    soft_floor_micros: F32
+    exposure_draw: F32
+    slot_count: U8
+    rule: U8
+
+
+class Exposures(NamedTuple):
+    """The slots that were sold and shown, in order of opportunity, then slot; and their prices.
+
+    Attributes:
+        opportunity: [E] column j of the tick's ``Supply``; its number is first + j.
+        slot: [E] 0 = the best.
+        agent: [E] row of the accounts.
+        price_micros: [E] what the agent was charged.
+    """
+
+    opportunity: I32
+    slot: U8
+    agent: I32
+    price_micros: I64
+
+
+class Feedback(NamedTuple):
+    """What a tick's auctions tell of the competition, per opportunity; at least the floor.
+
+    Attributes:
+        min_to_win_micros: [n] bid of the first agent without a slot: with a bid above it, a winner
+            would still have won some slot (AuctionNet's leastWinningCost).
+        min_to_enter_micros: [n] bid of the last slot's winner: what a loser had to beat.
+    """
+
+    min_to_win_micros: F32
+    min_to_enter_micros: F32
+
+
+class Accounts(NamedTuple):
+    """What every agent has and has done in this period; arrays are changed in place.
+
+    Attributes:
+        budget_micros: [A] of the period. Whoever raises one after the agent ran dry sets its status
+            to STATUS_LIVE again.
+        spend_micros: [A] charged; never above the budget.
+        status: [A] STATUS_*.
+        wins: [A] slots won, exposed or not.
+        exposures: [A] slots won and shown: those that are paid.
+        value_sum: [A] sum over exposures of the agent's ``value``: its bidder's own forecast.
+        expected_conversions: [A] sum over exposures of the true conversion probability, which no
+            bidder knows: for rewards and curves with less noise.
+        conversions: [A] that happened.
+        return_micros: [A] what conversions were worth to the advertiser.
+    """
+
+    budget_micros: I64
+    spend_micros: I64
+    status: U8
+    wins: I64
+    exposures: I64
+    value_sum: F64
+    expected_conversions: F64
+    conversions: I64
+    return_micros: I64
+
+
+class World(Protocol):
+    """One period of a world: what is on offer, and what people do. See the module for its rules."""
+
+    @property
+    def opportunity_counts(self) -> I64:
+        """[T] opportunities of each tick; known beforehand, since nothing that is bid moves it."""
+        ...
+
+    @property
+    def agent_count(self) -> int:
+        """A."""
+        ...
+
+    @property
+    def slot_weights_micros(self) -> I64:
+        """[K] probability that a sold slot is exposed, times 10^6: above 0, never increasing."""
+        ...
+
+    def fill(self, tick: int, first: int, supply: Supply) -> None:
+        """Writes what is on offer in ``tick``, whose first opportunity has the number ``first``."""
+        ...
+
+    def settle(
+        self, tick: int, first: int, supply: Supply, exposures: Exposures, accounts: Accounts
+    ) -> None:
+        """Draws what people did after these exposures, and books it."""
+        ...
+
+    def finish(self, accounts: Accounts) -> None:
+        """Books what comes after the last tick."""
+        ...
+
+
+if TYPE_CHECKING:
+    WorldMaker = Callable[[int], World]
+    """Returns the world of a period, given its number; called on the thread that runs it."""
+
+
+def new_accounts(budget_micros: I64) -> Accounts:
+    """Returns accounts [A] at the start of a period: everybody live, nothing spent."""
+    count = budget_micros.shape[0]
+    return Accounts(
+        budget_micros=budget_micros.astype(np.int64),
+        spend_micros=np.zeros(count, np.int64),
+        status=np.full(count, STATUS_LIVE, np.uint8),
+        wins=np.zeros(count, np.int64),
+        exposures=np.zeros(count, np.int64),
+        value_sum=np.zeros(count),
+        expected_conversions=np.zeros(count),
+        conversions=np.zeros(count, np.int64),
+        return_micros=np.zeros(count, np.int64),
+    )
+
+
+def new_supply(agent_count: int, opportunity_count: int) -> Supply:
+    """Returns arrays of one tick for a world to fill."""
+    n = opportunity_count
+    return Supply(
+        value=np.zeros((agent_count, n), np.float32),
+        floor_micros=np.ones(n, np.float32),
+        soft_floor_micros=np.zeros(n, np.float32),
+        exposure_draw=np.zeros(n, np.float32),
+        slot_count=np.zeros(n, np.uint8),
+        rule=np.zeros(n, np.uint8),
+    )
