@@ -85,10 +85,16 @@ def ray_map(
         Exception: what ``function`` raised, of the first item in order for which it did.
     """
     with ray_cluster(cpus) as ray:
-        task = ray.remote(max_retries=0)(function)
-        results = [task.remote(item) for item in items]
+        # Ray takes functions only, and not what is merely callable, such as a partial.
+        task = ray.remote(max_retries=0)(_call)
+        shared = ray.put(function)
+        results = [task.remote(shared, item) for item in items]
         pending = results
         while pending:
             _, pending = ray.wait(pending, num_returns=1)
             on_done(len(results) - len(pending))
         return list(ray.get(results))
+
+
+def _call(function: Callable[[Item], Result], item: Item) -> Result:
+    return function(item)

@@ -165,14 +165,19 @@ def run(
 
 
 def score(result: PeriodResult, agents: Agents) -> F64:
+    """Returns [A] the scores of a period, of what converted."""
+    accounts = result.accounts
+    return score_of(accounts.conversions, accounts.spend_micros, agents.unit_micros)
+
+
+def score_of(conversions: F64 | I64, spend_micros: I64, unit_micros: F64) -> F64:
     """Returns [A] conversions * min(1, (cost limit / cost per conversion)^2), AuctionNet's score.
 
     0 for an agent without conversions. Source: AuctionNet, Tracker/PlayerAnalysis.py.
     """
-    conversions = result.accounts.conversions.astype(np.float64)
-    cost = result.accounts.spend_micros / np.maximum(conversions, 1.0)
-    ratio = agents.unit_micros / np.maximum(cost, 1.0)
-    return conversions * np.minimum(1.0, ratio**2)
+    allowed = unit_micros * conversions
+    ratio = allowed / np.maximum(spend_micros, 1)
+    return np.asarray(conversions, np.float64) * np.minimum(1.0, ratio**2)
 
 
 def _order(seed: int, category: int, count: int) -> I64:

@@ -8,7 +8,7 @@ Dimension names: A = agents, n = opportunities of a tick, K = slots at most, T =
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from simulator.period.seam import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from simulator.period.seam import WorldMaker
 
@@ -231,6 +231,37 @@ def run_period(
     Raises:
         BadInput: agents do not fit the world, or a number is out of range.
     """
+    period = play(
+        world,
+        agents,
+        min_remaining_micros=min_remaining_micros,
+        lag_ticks=lag_ticks,
+        block=block,
+        is_wide=is_wide,
+    )
+    weight: F32 | None = None
+    while True:
+        try:
+            view = period.send(weight)
+        except StopIteration as ended:
+            return cast("PeriodResult", ended.value)
+        weight = None if bidders is None else bidders(view)
+
+
+def play(
+    world: World,
+    agents: Agents,
+    *,
+    min_remaining_micros: int = 1,
+    lag_ticks: int = 0,
+    block: int = BLOCK,
+    is_wide: bool | None = None,
+) -> Generator[View, F32 | None, PeriodResult]:
+    """Plays a period tick by tick; arguments and errors are those of ``run_period``.
+
+    Yields what may be seen before each tick, and is sent the weights [A] of the EXTERNAL agents in
+    it (those of others are ignored; None: as in the tick before). Returns what became of it.
+    """
     counts = world.opportunity_counts
     check_agents(agents, world.agent_count, counts.shape[0])
     slot_weights = world.slot_weights_micros
@@ -247,8 +278,9 @@ def run_period(
     first = 0
     for tick, count in enumerate(counts.tolist()):
         come_and_go(tick, agents, accounts)
-        if bidders is not None:
-            weight[:] = _checked(bidders(View(tick, accounts, weight, supply, feedback)), tick)
+        sent = yield View(tick, accounts, weight, supply, feedback)
+        if sent is not None:
+            weight[:] = _checked(sent, tick)
         lagged = tick - 1 - lag_ticks
         kernels_control.set_weights(
             tick,
