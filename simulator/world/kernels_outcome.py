@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from market.chance import Purpose
-from market.kernel import kernel
+from market.kernel import bare_kernel
 from market.kernels import normal, uniform
 from simulator.world.kernels_values import (
     base_key,
@@ -74,22 +74,23 @@ DELAY_TICKS_MAX = 1_000_000_000.0
 _F32_ONE = np.float32(1.0)
 
 
-@kernel
+@bare_kernel
 def _logistic(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-min(max(x, -30.0), 30.0)))
 
 
-@kernel
-def _liking(tick: int, u: int, a: int, users: UserArrays, agents: AgentArrays) -> float:
-    cosine = math.cos(users.turn[u] * tick)
-    sine = math.sin(users.turn[u] * tick)
+@bare_kernel
+def _liking(
+    u: int, a: int, cosine: float, sine: float, users: UserArrays, agents: AgentArrays
+) -> float:
+    appeal, taste, other = agents.appeal, users.taste, users.other
     found = 0.0
-    for k in range(users.taste.shape[1]):
-        found += agents.appeal[a, k] * (cosine * users.taste[u, k] + sine * users.other[u, k])
+    for k in range(taste.shape[1]):
+        found += appeal[a, k] * (cosine * taste[u, k] + sine * other[u, k])
     return found
 
 
-@kernel
+@bare_kernel
 def click_chance(
     tick: int,
     u: int,
@@ -111,13 +112,10 @@ def click_chance(
     )  # fmt: skip
     for k in range(users.style.shape[1]):
         score += users.style[u, k] * agents.style[a, g, k]
-    if state.touched[u] >= 0:
-        remembered = state.shown[u, a] * effects.memory_decay[tick - state.touched[u]]
-        score -= effects.fatigue_click * remembered
-    return _logistic(score)
+    return _logistic(score - effects.fatigue_click * _shown(tick, u, a, effects, state))
 
 
-@kernel
+@bare_kernel
 def cart_score(
     u: int,
     a: int,
@@ -138,15 +136,35 @@ def cart_score(
     )  # fmt: skip
 
 
-@kernel
+@bare_kernel
+def _place_of(u: int, a: int, state: UserState) -> int:
+    """Returns where a user remembers an agent; -1 = nowhere."""
+    known = state.known
+    for i in range(np.int64(state.known_count[u])):
+        if known[u, i] == a:
+            return i
+    return -1
+
+
+@bare_kernel
+def _shown(tick: int, u: int, a: int, effects: Effects, state: UserState) -> float:
+    """Returns the exposures that are remembered."""
+    i = _place_of(u, a, state)
+    if i < 0:
+        return 0.0
+    return state.shown[u, i] * effects.memory_decay[tick - state.touched[u]]
+
+
+@bare_kernel
 def _left_cart(tick: int, u: int, a: int, effects: Effects, state: UserState) -> float:
     """Returns the effect of what is remembered of a cart that was left."""
-    if state.touched[u] < 0:
+    i = _place_of(u, a, state)
+    if i < 0:
         return 0.0
-    return effects.left_cart * state.left[u, a] * effects.cart_decay[tick - state.touched[u]]
+    return effects.left_cart * state.left[u, i] * effects.cart_decay[tick - state.touched[u]]
 
 
-@kernel
+@bare_kernel
 def draw_outcomes(
     seed: int,
     period: int,
@@ -175,7 +193,7 @@ def draw_outcomes(
         g = creative_of(crowd.turn[j], agents.shift[a], agents.quality.shape[1])
         c = agents.category[a]
         need = state.need[u, c] + state.made[u, c]
-        liking = _liking(tick, u, a, users, agents)
+        liking = _liking(u, a, crowd.cosine[j], crowd.sine[j], users, agents)
         p_click = click_chance(
             tick, u, s, a, g, liking, need, users, agents, scenes, effects, state
         )
@@ -195,7 +213,7 @@ def draw_outcomes(
         outcome[e] = reached
 
 
-@kernel
+@bare_kernel
 def draw_visits(
     seed: int,
     period: int,
@@ -233,7 +251,8 @@ def draw_visits(
             traffic.product_cdf, uniform(named_key(product_base, tick, column), 0)
         )
         c = agents.category[a]
-        liking = _liking(tick, u, a, users, agents)
+        angle = users.turn[u] * tick
+        liking = _liking(u, a, math.cos(angle), math.sin(angle), users, agents)
         alone = state.need[u, c] + state.made_alone[u, c]
         score = effects.organic_cart + cart_score(
             u, a, liking, alone, holiday_cart, users, agents, scenes, effects
@@ -247,12 +266,10 @@ def draw_visits(
         agent[v] = a
         had_ordered[v] = is_sold and drawn < _logistic(score)
         has_ordered[v] = is_sold and drawn < _logistic(score + moved)
-        memory[v] = 0.0
-        if state.touched[u] >= 0:
-            memory[v] = state.shown[u, a] * effects.memory_decay[tick - state.touched[u]]
+        memory[v] = _shown(tick, u, a, effects, state)
 
 
-@kernel
+@bare_kernel
 def remember_exposures(
     tick: int,
     opportunity: I32,
@@ -269,17 +286,18 @@ def remember_exposures(
             continue
         u, a = crowd.user[opportunity[e]], agent[e]
         _touch(tick, u, effects, state)
-        state.shown[u, a] += _F32_ONE
+        i = _meet(u, a, state)
+        state.shown[u, i] += _F32_ONE
         if outcome[e] >= CLICKED:
             state.made[u, agents.category[a]] += np.float32(effects.halo_need)
         if outcome[e] == CARTED:
-            state.left[u, a] = _F32_ONE
+            state.left[u, i] = _F32_ONE
         if outcome[e] == ORDERED:
-            state.left[u, a] = np.float32(0.0)
+            state.left[u, i] = np.float32(0.0)
             _satisfy(state.made[u], agents.category[a], effects)
 
 
-@kernel
+@bare_kernel
 def remember_visits(
     tick: int,
     user: I32,
@@ -294,25 +312,40 @@ def remember_visits(
     for v in range(user.shape[0]):
         u, a = user[v], agent[v]
         if has_ordered[v]:
-            _touch(tick, u, effects, state)
-            state.left[u, a] = np.float32(0.0)
+            i = _place_of(u, a, state)
+            if i >= 0:
+                state.left[u, i] = np.float32(0.0)
             _satisfy(state.made[u], agents.category[a], effects)
         if had_ordered[v]:
             _satisfy(state.made_alone[u], agents.category[a], effects)
 
 
-@kernel
+@bare_kernel
 def _touch(tick: int, u: int, effects: Effects, state: UserState) -> None:
     """Brings what a user remembers up to ``tick``."""
     since = tick - state.touched[u]
     if state.touched[u] >= 0 and since > 0:
-        for a in range(state.shown.shape[1]):
-            state.shown[u, a] *= effects.memory_decay[since]
-            state.left[u, a] *= effects.cart_decay[since]
+        for i in range(np.int64(state.known_count[u])):
+            state.shown[u, i] *= effects.memory_decay[since]
+            state.left[u, i] *= effects.cart_decay[since]
     state.touched[u] = tick
 
 
-@kernel
+@bare_kernel
+def _meet(u: int, a: int, state: UserState) -> int:
+    """Returns where a user remembers an agent from now on."""
+    i = _place_of(u, a, state)
+    if i >= 0:
+        return i
+    i = np.int64(state.known_count[u])
+    state.known[u, i] = a
+    state.shown[u, i] = np.float32(0.0)
+    state.left[u, i] = np.float32(0.0)
+    state.known_count[u] = i + 1
+    return i
+
+
+@bare_kernel
 def _satisfy(made: F32, category: int, effects: Effects) -> None:
     """Changes made[C], the needs of one user, by an order."""
     made[category] -= np.float32(effects.substitute_need)
@@ -320,7 +353,7 @@ def _satisfy(made: F32, category: int, effects: Effects) -> None:
         made[c] += effects.complement[category, c]
 
 
-@kernel
+@bare_kernel
 def pass_time(effects: Effects, state: UserState) -> None:
     """Lets needs fade by a tick."""
     factor = np.float32(effects.need_decay)
@@ -330,7 +363,7 @@ def pass_time(effects: Effects, state: UserState) -> None:
                 needs[u, c] *= factor
 
 
-@kernel
+@bare_kernel
 def raise_needs(
     seed: int, period: int, step: int, size: float, count: int, need_cdf: F64, need: F32
 ) -> None:
@@ -346,7 +379,7 @@ def raise_needs(
         need[u, first_above(need_cdf, uniform(key, 1))] += np.float32(size)
 
 
-@kernel
+@bare_kernel
 def draw_orders(
     seed: int,
     period: int,
@@ -426,7 +459,7 @@ def draw_orders(
         is_reported[i] = is_known and uniform(named_key(tracking_base, tick, name), a) >= lost
 
 
-@kernel
+@bare_kernel
 def _spread(mean: float, sigma: float, z: float) -> float:
     """Returns a log-normal value of this mean."""
     return mean * math.exp(sigma * z - 0.5 * sigma * sigma)

@@ -7,7 +7,7 @@ For agent a with creative g, user u in scene s at tick t:
     cart  = agent cart + scene cart + device cart + region cart + holiday
             + taste_cart liking + need_cart need - sensitivity[u] price_level[a] + left_cart left
     P(order | exposed) = viewability[s] logistic(click) logistic(cart) order_rate
-    value = P(order | exposed) belief[a, s] surge[t, a] sold[a, region of u]
+    value = P(order | exposed) belief[a, s, region of u] surge[t, a]
 
 where liking = taste of u at t . appeal[a], need = need + made of u in the category of a, shown and
 left are what is remembered of exposures and of a cart. Draws are keyed by (seed, purpose, period,
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from market.chance import Purpose
-from market.kernel import kernel
+from market.kernel import bare_kernel, kernel
 from market.kernels import mix, normal, stream, uniform
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
+U16 = npt.NDArray[np.uint16]
 
 _SCENE = int(Purpose.WORLD_SCENE)
 _REGION = int(Purpose.WORLD_REGION)
@@ -58,8 +58,10 @@ _S32 = np.uint64(32)
 _ONE = np.float32(1.0)
 _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
-_BLOCK = 256
+_BLOCK = 128
 """Opportunities at a time: what 48 agents need of them fits the second cache level."""
+_STRIDE = _BLOCK + 16
+"""Width of a block's rows: one of a power of two would put a column into few sets of the cache."""
 
 SCORE_MAX = np.float32(30.0)
 """Log-odds are cut at this: beyond, a probability is 0 or 1 to single precision and in any use."""
@@ -84,14 +86,19 @@ class UserState(NamedTuple):
         need: [U, C] needs that arose by themselves.
         made: [U, C] needs that clicks and orders made (or took away).
         made_alone: [U, C] the same had no ad been shown.
-        shown: [U, A] exposures in view, as remembered at ``touched``.
-        left: [U, A] whether a cart was left, as remembered at ``touched``.
+        known: [U, A] agents of which something is remembered, in order of their first exposure.
+        known_count: [U] how many those are.
+        shown: [U, A] their exposures in view, in the order of ``known``, as remembered at
+            ``touched``.
+        left: [U, A] whether a cart of theirs was left, the same.
         touched: [U] tick in which shown and left were last written; -1 = never.
     """
 
     need: F32
     made: F32
     made_alone: F32
+    known: U16
+    known_count: U16
     shown: F32
     left: F32
     touched: I32
@@ -104,11 +111,45 @@ class Crowd(NamedTuple):
         user: [n].
         scene: [n].
         turn: [n] uniform in [0, 1): where the turn of the creatives stands.
+        cosine, sine: [n] of the angle by which the user's tastes have turned.
     """
 
     user: I32
     scene: I32
     turn: F32
+    cosine: F32
+    sine: F32
+
+
+class Scratch(NamedTuple):
+    """Room for a block of opportunities; shown and left are 0 between blocks."""
+
+    taste: F32
+    style: F32
+    need: F32
+    shown: F32
+    left: F32
+    base_click: F32
+    base_cart: F32
+    sensitivity: F32
+    chance: F32
+    liking: F32
+    click: F32
+    cart: F32
+    look: F32
+    turn: F32
+    place: I32
+    which: I32
+
+
+def new_scratch(interests: int, attributes: int, categories: int, agents: int) -> Scratch:
+    """Returns room for ``fill_values``."""
+    rows = (interests, attributes, categories, agents, agents)
+    return Scratch(
+        *(np.zeros((count, _STRIDE), np.float32) for count in rows),
+        *(np.zeros(_BLOCK, np.float32) for _ in range(9)),
+        *(np.zeros(_BLOCK, np.int32) for _ in range(2)),
+    )
 
 
 @kernel
@@ -145,7 +186,7 @@ def pick_user(
     return u if keep < share[u] else np.int64(alias[u])
 
 
-@kernel
+@bare_kernel
 def draw_crowd(
     seed: int,
     period: int,
@@ -165,6 +206,7 @@ def draw_crowd(
     share, alias, first = traffic.alias_share, traffic.alias_user, users.region_first
     channel = scenes.channel
     user, scene, turn = crowd.user, crowd.scene, crowd.turn
+    cosine, sine, angle = crowd.cosine, crowd.sine, users.turn
     for j in range(user.shape[0]):
         s = first_above(scene_cdf, uniform(named_key(scene_base, tick, j), 0))
         m = channel[s]
@@ -176,9 +218,11 @@ def draw_crowd(
         user[j] = u
         scene[j] = s
         turn[j] = uniform(named_key(rotation_base, tick, j), 0)
+        cosine[j] = math.cos(angle[u] * tick)
+        sine[j] = math.sin(angle[u] * tick)
 
 
-@kernel
+@bare_kernel
 def draw_terms(
     seed: int,
     period: int,
@@ -212,7 +256,7 @@ def draw_terms(
         rule[j] = rules[s]
 
 
-@kernel
+@bare_kernel
 def creative_of(turn: float, shift: float, count: int) -> int:
     """Returns whose turn it is among an agent's creatives; ``turn`` and ``shift`` in [0, 1).
 
@@ -223,7 +267,7 @@ def creative_of(turn: float, shift: float, count: int) -> int:
     return min(np.int64(at * np.float32(count)), count - 1)
 
 
-@kernel
+@bare_kernel
 def fill_values(
     tick: int,
     crowd: Crowd,
@@ -234,6 +278,7 @@ def fill_values(
     state: UserState,
     holiday_cart: float,
     surge: F32,
+    scratch: Scratch,
     value: F32,
 ) -> None:
     """Fills value[A, n] of a tick; surge[A]. See the module for the formula.
@@ -242,39 +287,19 @@ def fill_values(
     contiguous rows and is compiled to vector instructions.
     """
     agent_count, count = value.shape
-    interest_count = users.taste.shape[1]
-    width = users.style.shape[1]
-    category_count = state.need.shape[1]
-    taste = np.empty((interest_count, _BLOCK), np.float32)
-    style = np.empty((width, _BLOCK), np.float32)
-    need = np.empty((category_count, _BLOCK), np.float32)
-    shown = np.zeros((agent_count, _BLOCK), np.float32)
-    left = np.zeros((agent_count, _BLOCK), np.float32)
-    base_click = np.empty(_BLOCK, np.float32)
-    base_cart = np.empty(_BLOCK, np.float32)
-    sensitivity = np.empty(_BLOCK, np.float32)
-    chance = np.empty(_BLOCK, np.float32)
-    liking = np.empty(_BLOCK, np.float32)
-    click = np.empty(_BLOCK, np.float32)
-    cart = np.empty(_BLOCK, np.float32)
-    look = np.empty(_BLOCK, np.float32)
-    place = np.empty(_BLOCK, np.int32)
-    region = np.empty(_BLOCK, np.int32)
-    turn = np.empty(_BLOCK, np.float32)
-    which = np.empty(_BLOCK, np.int32)
-    is_remembered = np.zeros(_BLOCK, np.uint8)
+    click, cart, look = scratch.click, scratch.cart, scratch.look
+    liking, chance, which = scratch.liking, scratch.chance, scratch.which
+    shown, left, need = scratch.shown, scratch.left, scratch.need
+    base_click, base_cart = scratch.base_click, scratch.base_cart
+    sensitivity, place = scratch.sensitivity, scratch.place
     taste_click, taste_cart = np.float32(effects.taste_click), np.float32(effects.taste_cart)
     need_click, need_cart = np.float32(effects.need_click), np.float32(effects.need_cart)
     for lo in range(0, count, _BLOCK):
         m = min(_BLOCK, count - lo)
-        _gather(
-            tick, lo, m, crowd, users, scenes, effects, state, holiday_cart,
-            taste, style, need, shown, left, is_remembered,
-            base_click, base_cart, sensitivity, chance, place, region, turn,
-        )  # fmt: skip
+        _gather(tick, lo, m, crowd, users, scenes, effects, state, holiday_cart, scratch)
         for a in range(agent_count):
             row = value[a, lo : lo + m]
-            _like(agents.appeal[a], taste, m, liking)
+            _like(agents.appeal[a], scratch.taste, m, liking)
             needed = need[agents.category[a]]
             known, waiting = shown[a], left[a]
             own_click, own_cart = agents.click[a], agents.cart[a]
@@ -288,21 +313,24 @@ def fill_values(
                     own_cart + base_cart[j] + taste_cart * liking[j]
                     + need_cart * needed[j] - level * sensitivity[j] + waiting[j]
                 )  # fmt: skip
-            _show(agents.quality[a], agents.style[a], style, turn, agents.shift[a], m, which, look)
+            _show(
+                agents.quality[a], agents.style[a], scratch.style, scratch.turn,
+                agents.shift[a], m, which, look,
+            )  # fmt: skip
             for j in range(m):
                 click[j] += look[j]
             _exp_minus(click, m, which)
             _exp_minus(cart, m, which)
-            belief, sold = agents.belief[a], agents.sold[a]
+            belief = agents.belief[a]
             factor = surge[a]
             for j in range(m):
                 row[j] = chance[j] / ((_ONE + click[j]) * (_ONE + cart[j])) * factor
             for j in range(m):
-                row[j] *= belief[place[j]] * sold[region[j]]
-        _forget(m, is_remembered, shown, left)
+                row[j] *= belief[place[j]]
+        _forget(lo, m, crowd, state, shown, left)
 
 
-@kernel
+@bare_kernel
 def _gather(
     tick: int,
     lo: int,
@@ -313,39 +341,33 @@ def _gather(
     effects: Effects,
     state: UserState,
     holiday_cart: float,
-    taste: F32,
-    style: F32,
-    need: F32,
-    shown: F32,
-    left: F32,
-    is_remembered: U8,
-    base_click: F32,
-    base_cart: F32,
-    sensitivity: F32,
-    chance: F32,
-    place: I32,
-    region: I32,
-    turn: F32,
+    scratch: Scratch,
 ) -> None:
     """Turns what a block needs of its users and scenes round: column j is opportunity lo + j."""
+    taste, style, need = scratch.taste, scratch.style, scratch.need
+    shown, left = scratch.shown, scratch.left
+    base_click, base_cart = scratch.base_click, scratch.base_cart
+    sensitivity, chance, turn = scratch.sensitivity, scratch.chance, scratch.turn
+    place = scratch.place
     user, scene = crowd.user, crowd.scene
-    user_taste, other, angle = users.taste, users.other, users.turn
+    user_taste, other = users.taste, users.other
     user_style, user_sensitivity = users.style, users.sensitivity
     user_region, user_device = users.region, users.device
     arisen, made, state_shown = state.need, state.made, state.shown
     state_left, touched = state.left, state.touched
+    known, known_count = state.known, state.known_count
     scene_click, scene_cart, viewability = scenes.click, scenes.cart, scenes.viewability
     device_click, device_cart, region_cart = (
         scenes.device_click, scenes.device_cart, scenes.region_cart,
     )  # fmt: skip
+    region_count = region_cart.shape[0]
     memory_decay, cart_decay = effects.memory_decay, effects.cart_decay
     fatigue, stay = np.float32(effects.fatigue_click), np.float32(effects.left_cart)
     order_rate = np.float32(effects.order_rate)
     holiday = np.float32(holiday_cart)
     for j in range(m):
         u, s = user[lo + j], scene[lo + j]
-        cosine = np.float32(math.cos(angle[u] * tick))
-        sine = np.float32(math.sin(angle[u] * tick))
+        cosine, sine = crowd.cosine[lo + j], crowd.sine[lo + j]
         for k in range(taste.shape[0]):
             taste[k, j] = cosine * user_taste[u, k] + sine * other[u, k]
         for k in range(style.shape[0]):
@@ -353,46 +375,54 @@ def _gather(
         for c in range(need.shape[0]):
             need[c, j] = arisen[u, c] + made[u, c]
         if touched[u] >= 0:
-            is_remembered[j] = 1
             faded = memory_decay[tick - touched[u]] * fatigue
             cooled = cart_decay[tick - touched[u]] * stay
-            for a in range(shown.shape[0]):
-                shown[a, j] = state_shown[u, a] * faded
-                left[a, j] = state_left[u, a] * cooled
+            for i in range(np.int64(known_count[u])):
+                shown[known[u, i], j] = state_shown[u, i] * faded
+                if state_left[u, i] > _ZERO:
+                    left[known[u, i], j] = state_left[u, i] * cooled
         r, d = user_region[u], user_device[u]
         base_click[j] = scene_click[s] + device_click[d]
         base_cart[j] = scene_cart[s] + device_cart[d] + region_cart[r] + holiday
         sensitivity[j] = user_sensitivity[u]
         chance[j] = viewability[s] * order_rate
-        place[j] = s
-        region[j] = r
+        place[j] = s * region_count + r
         turn[j] = crowd.turn[lo + j]
 
 
-@kernel
-def _forget(m: int, is_remembered: U8, shown: F32, left: F32) -> None:
-    """Clears the columns that were written: most users of a day have seen nothing yet."""
+@bare_kernel
+def _forget(lo: int, m: int, crowd: Crowd, state: UserState, shown: F32, left: F32) -> None:
+    """Clears what ``_gather`` wrote of memories: few users know more than a few agents."""
+    user, known, known_count = crowd.user, state.known, state.known_count
+    state_left = state.left
     for j in range(m):
-        if is_remembered[j]:
-            is_remembered[j] = 0
-            for a in range(shown.shape[0]):
-                shown[a, j] = _ZERO
-                left[a, j] = _ZERO
+        u = user[lo + j]
+        for i in range(np.int64(known_count[u])):
+            shown[known[u, i], j] = _ZERO
+            if state_left[u, i] > _ZERO:
+                left[known[u, i], j] = _ZERO
 
 
-@kernel
+@bare_kernel
 def _like(appeal: F32, taste: F32, m: int, liking: F32) -> None:
-    """Fills liking[L] = appeal[K] . taste[K, L]."""
+    """Fills liking[L] = appeal[K] . taste[K, L]; four rows at a time, to write less often."""
     for j in range(m):
         liking[j] = _ZERO
-    for k in range(appeal.shape[0]):
-        weight = appeal[k]
-        row = taste[k]
+    k = 0
+    while k + 4 <= appeal.shape[0]:
+        w0, w1, w2, w3 = appeal[k], appeal[k + 1], appeal[k + 2], appeal[k + 3]
+        r0, r1, r2, r3 = taste[k], taste[k + 1], taste[k + 2], taste[k + 3]
         for j in range(m):
-            liking[j] += weight * row[j]
+            liking[j] += w0 * r0[j] + w1 * r1[j] + w2 * r2[j] + w3 * r3[j]
+        k += 4
+    while k < appeal.shape[0]:
+        w0, r0 = appeal[k], taste[k]
+        for j in range(m):
+            liking[j] += w0 * r0[j]
+        k += 1
 
 
-@kernel
+@bare_kernel
 def _show(
     quality: F32, styles: F32, style: F32, turn: F32, shift: float, m: int, which: I32, look: F32
 ) -> None:
@@ -401,7 +431,7 @@ def _show(
     Shapes: quality[G], styles[G, J], style[J, L], turn[L]. All creatives are computed and one is
     kept, which costs less than looking up: loops without look-ups are vector instructions.
     """
-    creatives = quality.shape[0]
+    creatives, width = styles.shape
     count = np.float32(creatives)
     last = np.int32(creatives - 1)
     offset = np.float32(shift)
@@ -409,19 +439,28 @@ def _show(
         at = turn[j] + offset
         at = at - _ONE if at >= _ONE else at
         which[j] = min(np.int32(at * count), last)
+        look[j] = _ZERO
     for g in range(creatives):
         number = np.int32(g)
         own = quality[g]
-        for j in range(m):
-            look[j] = own if which[j] == number else look[j]
-        for k in range(style.shape[0]):
-            weight = styles[g, k]
-            row = style[k]
+        k = 0
+        while k + 4 <= width:
+            w0, w1, w2, w3 = styles[g, k], styles[g, k + 1], styles[g, k + 2], styles[g, k + 3]
+            r0, r1, r2, r3 = style[k], style[k + 1], style[k + 2], style[k + 3]
             for j in range(m):
-                look[j] += weight * row[j] if which[j] == number else _ZERO
+                found = own + w0 * r0[j] + w1 * r1[j] + w2 * r2[j] + w3 * r3[j]
+                look[j] += found if which[j] == number else _ZERO
+            own = _ZERO
+            k += 4
+        while k < width:
+            w0, r0 = styles[g, k], style[k]
+            for j in range(m):
+                look[j] += own + w0 * r0[j] if which[j] == number else _ZERO
+            own = _ZERO
+            k += 1
 
 
-@kernel
+@bare_kernel
 def _exp_minus(score: F32, m: int, whole: I32) -> None:
     """Replaces score[:m] by exp(-score), to a relative error of 10^-6; whole[L] is scratch.
 

@@ -84,7 +84,8 @@ class AgentArrays(NamedTuple):
         style: [A, G, J] log-odds per unit of a user's style.
         shift: [A] where the agent starts in the turn of its creatives.
         sold: [A, R] 1 where the product is sold, else 0.
-        belief: [A, S] what the bidder believes, per true conversion probability, in units of value.
+        belief: [A, S R] what the bidder believes, per true conversion probability, in units of
+            value, in scene s and region r at s R + r; 0 where the product is not sold.
         price_micros: [A] mean value of a first order; 0 of an app.
         value_micros: [A] mean of all that a conversion brings, before returns.
         margin: [A] share of the value that is profit.
@@ -374,7 +375,9 @@ def _agents(scenario: WorldScenario, orders: OrderEffects) -> AgentArrays:
         ),
         shift=_uniforms(scenario, Purpose.WORLD_ROTATION, count, 1)[:, 0].astype(np.float32),
         sold=is_sold.astype(np.float32),
-        belief=(unit[:, None] * _judgement(scenario)).astype(np.float32),
+        belief=(unit[:, None, None] * _judgement(scenario)[:, :, None] * is_sold[:, None, :])
+        .reshape(count, -1)
+        .astype(np.float32),
         price_micros=price,
         value_micros=value,
         margin=np.array([each.margin for each in categories])[category],

@@ -18,7 +18,7 @@ from market.money import MICROS
 from simulator.period.engine import run_periods
 from simulator.world import kernels_outcome, kernels_values
 from simulator.world.kernels_outcome import CARTED, CLICKED, ORDERED, ORGANIC_COLUMN, VIEWED
-from simulator.world.kernels_values import Crowd, UserState
+from simulator.world.kernels_values import Crowd, UserState, new_scratch
 from simulator.world.orders import ORDER_DTYPE, incrementality
 from simulator.world.tables import agents_of
 
@@ -57,8 +57,10 @@ class PeriodWorld:
             need=np.zeros((users, categories), np.float32),
             made=np.zeros((users, categories), np.float32),
             made_alone=np.zeros((users, categories), np.float32),
-            shown=np.zeros((users, agents), np.float32),
-            left=np.zeros((users, agents), np.float32),
+            known=np.empty((users, agents), np.uint16),
+            known_count=np.zeros(users, np.uint16),
+            shown=np.empty((users, agents), np.float32),
+            left=np.empty((users, agents), np.float32),
             touched=np.full(users, -1, np.int32),
         )
         decay = tables.effects.need_decay
@@ -66,9 +68,14 @@ class PeriodWorld:
             self._raise_needs(-age, decay**age)
         largest = int(tables.traffic.counts.max(initial=0))
         self._room = Crowd(
-            np.zeros(largest, np.int32), np.zeros(largest, np.int32), np.zeros(largest, np.float32)
+            np.zeros(largest, np.int32),
+            np.zeros(largest, np.int32),
+            *(np.zeros(largest, np.float32) for _ in range(3)),
         )
         self._crowd = self._room
+        self._scratch = new_scratch(
+            tables.users.taste.shape[1], tables.users.style.shape[1], categories, agents
+        )
         self._orders: list[npt.NDArray[np.void]] = []
         # What accounts are told at the end of each tick, and last of all after the period.
         self._told: list[list[tuple[npt.NDArray[np.int32], I64, I64]]] = [
@@ -154,6 +161,7 @@ class PeriodWorld:
             self._state,
             float(tables.traffic.holiday_cart[tick]),
             tables.traffic.surge[tick],
+            self._scratch,
             supply.value,
         )
 
