@@ -360,17 +360,19 @@ def load(name: str) -> Scenario:
     return read(*text_of(name))
 
 
-def text_of(name: str) -> tuple[str, str]:
+def text_of(name: str, folder: Path = _FOLDER) -> tuple[str, str]:
     """Returns the text of the scenario that ships under this name or path, and its short name.
+
+    Whatever ships lies in ``folder``.
 
     Raises:
         BadInput: there is none.
     """
-    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(sorted(found.stem for found in _FOLDER.glob("*.toml")))
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.toml")))
         raise BadInput(
             f"scenario '{name}': {error}; it must be a .toml file or one of {known}"
         ) from error

@@ -1,0 +1,348 @@
+"""One period of a world, as the period engine runs it (``simulator.period.seam.World``).
+
+Users start a period with needs and without memory of exposures. What accounts say is what reports
+say (``attribution``, delays, returns); the truth is in ``orders`` and ``incrementality``.
+
+Dimension names: as in ``simulator.world.tables``; n = opportunities of a tick, E = exposures.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from market.money import MICROS
+from simulator.period.engine import run_periods
+from simulator.world import kernels_outcome, kernels_values
+from simulator.world.kernels_outcome import CARTED, CLICKED, ORDERED, ORGANIC_COLUMN, VIEWED
+from simulator.world.kernels_values import Crowd, UserState, new_scratch
+from simulator.world.orders import ORDER_DTYPE, incrementality
+from simulator.world.tables import agents_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.period.engine import PeriodResult
+    from simulator.period.seam import I64, Accounts, Exposures, Supply
+    from simulator.world.orders import Incrementality
+    from simulator.world.tables import Tables
+
+_STEP_ZERO = 1 << 24
+"""Number of the first tick among those in which needs arise: some lie before the period."""
+_HALF_LIVES_BEFORE = 6
+"""Needs that arose longer ago than so many half-lives are left out: 1.6 % of what is felt."""
+
+
+class Funnel(NamedTuple):
+    """How far exposures came, all [A] int64."""
+
+    views: I64
+    clicks: I64
+    carts: I64
+    orders: I64
+
+
+class PeriodWorld:
+    """One period of a world. Serves once; periods share tables and nothing else."""
+
+    def __init__(self, tables: Tables, seed: int, period: int) -> None:
+        """Starts the period with this number; draws the needs that users come with."""
+        self._tables, self._seed, self._period = tables, seed, period
+        users, agents = tables.users.region.shape[0], tables.agents.category.shape[0]
+        categories = tables.traffic.need_cdf.shape[0]
+        self._state = UserState(
+            need=np.zeros((users, categories), np.float32),
+            made=np.zeros((users, categories), np.float32),
+            made_alone=np.zeros((users, categories), np.float32),
+            known=np.empty((users, agents), np.uint16),
+            known_count=np.zeros(users, np.uint16),
+            shown=np.empty((users, agents), np.float32),
+            left=np.empty((users, agents), np.float32),
+            touched=np.full(users, -1, np.int32),
+        )
+        decay = tables.effects.need_decay
+        for age in range(math.ceil(_HALF_LIVES_BEFORE * math.log(0.5) / math.log(decay)), -1, -1):
+            self._raise_needs(-age, decay**age)
+        largest = int(tables.traffic.counts.max(initial=0))
+        self._room = Crowd(
+            np.zeros(largest, np.int32),
+            np.zeros(largest, np.int32),
+            *(np.zeros(largest, np.float32) for _ in range(3)),
+        )
+        self._crowd = self._room
+        self._scratch = new_scratch(
+            tables.users.taste.shape[1], tables.users.style.shape[1], categories, agents
+        )
+        self._orders: list[npt.NDArray[np.void]] = []
+        # What accounts are told at the end of each tick, and last of all after the period.
+        self._told: list[list[tuple[npt.NDArray[np.int32], I64, I64]]] = [
+            [] for _ in range(tables.scenario.tick_count + 1)
+        ]
+        self._funnel = Funnel(*(np.zeros(agents, np.int64) for _ in Funnel._fields))
+
+    @property
+    def opportunity_counts(self) -> I64:
+        """[T] opportunities of each tick."""
+        return self._tables.traffic.counts
+
+    @property
+    def agent_count(self) -> int:
+        """A."""
+        return self._tables.agents.category.shape[0]
+
+    @property
+    def slot_weights_micros(self) -> I64:
+        """[K] probability that a sold slot is exposed, times 10^6."""
+        weights = np.array(self._tables.scenario.slot_weights)
+        return np.round(weights * MICROS).astype(np.int64)
+
+    @property
+    def funnel(self) -> Funnel:
+        """How far the exposures came so far, by agent."""
+        return self._funnel
+
+    @property
+    def crowd(self) -> Crowd:
+        """Who was where in the tick that was filled last."""
+        return self._crowd
+
+    @property
+    def state(self) -> UserState:
+        """The users as of the end of the last tick that was settled; do not write."""
+        return self._state
+
+    @property
+    def orders(self) -> npt.NDArray[np.void]:
+        """[O] ORDER_DTYPE, so far, in order of tick."""
+        return np.concatenate([np.zeros(0, ORDER_DTYPE), *self._orders])
+
+    @property
+    def incrementality(self) -> Incrementality:
+        """What advertising has added so far."""
+        return incrementality(self.orders, self._tables.agents.margin)
+
+    def fill(self, tick: int, first: int, supply: Supply) -> None:
+        """Draws who is where, the terms of sale, and what agents believe."""
+        # Draws are named by tick and column: a shock in one tick moves no draw of the next.
+        del first
+        tables, count = self._tables, supply.value.shape[1]
+        self._crowd = Crowd(*(array[:count] for array in self._room))
+        kernels_values.draw_crowd(
+            self._seed,
+            self._period,
+            tick,
+            tables.users,
+            tables.scenes,
+            tables.traffic,
+            self._crowd,
+        )
+        kernels_values.draw_terms(
+            self._seed,
+            self._period,
+            tick,
+            self._crowd.scene,
+            tables.scenes,
+            supply.floor_micros,
+            supply.soft_floor_micros,
+            supply.exposure_draw,
+            supply.slot_count,
+            supply.rule,
+        )
+        kernels_values.fill_values(
+            tick,
+            self._crowd,
+            tables.users,
+            tables.agents,
+            tables.scenes,
+            tables.effects,
+            self._state,
+            float(tables.traffic.holiday_cart[tick]),
+            tables.traffic.surge[tick],
+            self._scratch,
+            supply.value,
+        )
+
+    def settle(
+        self, tick: int, first: int, supply: Supply, exposures: Exposures, accounts: Accounts
+    ) -> None:
+        """Draws what people did and bought anyway, books what is reported, and lets time pass."""
+        del first, supply
+        tables = self._tables
+        outcome = self._exposed(tick, exposures, accounts)
+        user, agent, has_ordered, had_ordered, memory = self._visited(tick)
+        by_ad = np.flatnonzero(outcome == ORDERED)
+        by_visit = np.flatnonzero(has_ordered | had_ordered)
+        rows = np.zeros(by_ad.size + by_visit.size, ORDER_DTYPE)
+        rows["tick"] = tick
+        ads, visits = rows[: by_ad.size], rows[by_ad.size :]
+        column = exposures.opportunity[by_ad]
+        ads["column"], ads["agent"] = column, exposures.agent[by_ad]
+        ads["user"], ads["scene"] = self._crowd.user[column], self._crowd.scene[column]
+        ads["is_ad"] = ads["is_real"] = 1
+        visits["column"], visits["agent"] = ORGANIC_COLUMN + by_visit, agent[by_visit]
+        visits["user"], visits["scene"] = user[by_visit], -1
+        visits["is_real"], visits["is_alone"] = has_ordered[by_visit], had_ordered[by_visit]
+        self._priced(tick, rows, memory[by_visit])
+        self._orders.append(rows)
+        self._tell(tick, rows)
+        self._book(tick, accounts)
+        kernels_outcome.remember_exposures(
+            tick,
+            exposures.opportunity,
+            exposures.agent,
+            outcome,
+            self._crowd,
+            tables.agents,
+            tables.effects,
+            self._state,
+        )
+        kernels_outcome.remember_visits(
+            tick, user, agent, has_ordered, had_ordered, tables.agents, tables.effects, self._state
+        )
+        kernels_outcome.pass_time(tables.effects, self._state)
+        self._raise_needs(tick + 1, 1.0)
+
+    def finish(self, accounts: Accounts) -> None:
+        """Books what falls due after the last tick."""
+        self._book(self._tables.scenario.tick_count, accounts)
+
+    def _raise_needs(self, tick: int, factor: float) -> None:
+        effects = self._tables.effects
+        kernels_outcome.raise_needs(
+            self._seed,
+            self._period,
+            _STEP_ZERO + tick,
+            effects.need_size * factor,
+            effects.need_count,
+            self._tables.traffic.need_cdf,
+            self._state.need,
+        )
+
+    def _exposed(
+        self, tick: int, exposures: Exposures, accounts: Accounts
+    ) -> npt.NDArray[np.uint8]:
+        """Returns [E] how far each exposure came."""
+        tables = self._tables
+        count = exposures.agent.shape[0]
+        expected, outcome = np.empty(count), np.empty(count, np.uint8)
+        kernels_outcome.draw_outcomes(
+            self._seed,
+            self._period,
+            tick,
+            exposures.opportunity,
+            exposures.agent,
+            self._crowd,
+            tables.users,
+            tables.agents,
+            tables.scenes,
+            tables.effects,
+            self._state,
+            float(tables.traffic.holiday_cart[tick]),
+            expected,
+            outcome,
+            accounts.expected_conversions,
+        )
+        for total, stage in zip(self._funnel, (VIEWED, CLICKED, CARTED, ORDERED), strict=True):
+            total += np.bincount(exposures.agent[outcome >= stage], minlength=self.agent_count)
+        return outcome
+
+    def _visited(
+        self, tick: int
+    ) -> tuple[
+        npt.NDArray[np.int32],
+        npt.NDArray[np.int32],
+        npt.NDArray[np.uint8],
+        npt.NDArray[np.uint8],
+        npt.NDArray[np.float32],
+    ]:
+        """Returns user, agent, has_ordered, had_ordered and memory [V] of the tick's visits."""
+        tables = self._tables
+        count = int(tables.traffic.visits[tick])
+        visits = (
+            np.empty(count, np.int32),
+            np.empty(count, np.int32),
+            np.empty(count, np.uint8),
+            np.empty(count, np.uint8),
+            np.empty(count, np.float32),
+        )
+        kernels_outcome.draw_visits(
+            self._seed,
+            self._period,
+            tick,
+            tables.users,
+            tables.agents,
+            tables.scenes,
+            tables.traffic,
+            tables.effects,
+            self._state,
+            float(tables.traffic.holiday_cart[tick]),
+            *visits,
+        )
+        return visits
+
+    def _priced(
+        self, tick: int, rows: npt.NDArray[np.void], memory: npt.NDArray[np.float32]
+    ) -> None:
+        """Fills what the orders bring and when; ``memory`` is of those without an ad."""
+        tables, count = self._tables, rows.shape[0]
+        names = (
+            "due_tick", "refund_tick", "first_micros", "repeat_count", "repeat_micros",
+            "in_app_micros", "refund_micros",
+        )  # fmt: skip
+        found = [np.empty(count, np.int64) for _ in names]
+        is_reported = np.empty(count, np.uint8)
+        remembered = np.zeros(count, np.float32)
+        remembered[count - memory.shape[0] :] = memory
+        kernels_outcome.draw_orders(
+            self._seed,
+            self._period,
+            tick,
+            np.ascontiguousarray(rows["column"]),
+            np.ascontiguousarray(rows["agent"]),
+            np.ascontiguousarray(rows["is_ad"]),
+            np.ascontiguousarray(rows["is_real"]),
+            remembered,
+            tables.agents,
+            tables.orders,
+            tables.traffic.tracking_loss,
+            *found,
+            is_reported,
+        )
+        for name, column in zip(names, found, strict=True):
+            rows[name] = column
+        rows["is_reported"] = is_reported
+
+    def _tell(self, tick: int, rows: npt.NDArray[np.void]) -> None:
+        """Keeps what accounts will be told of the reported orders, by when."""
+        last = len(self._told) - 1
+        known = rows[rows["is_reported"] == 1]
+        brought = known["first_micros"] + known["repeat_micros"] + known["in_app_micros"]
+        ones, zeros = np.ones(known.shape[0], np.int64), np.zeros(known.shape[0], np.int64)
+        events = [("due_tick", ones, brought), ("refund_tick", zeros, -known["refund_micros"])]
+        for name, count, micros in events:
+            when = np.minimum(known[name], last)
+            for at in np.unique(when).tolist():
+                here = when == at
+                assert at >= tick
+                self._told[at].append((known["agent"][here], count[here], micros[here]))
+
+    def _book(self, tick: int, accounts: Accounts) -> None:
+        for agent, count, micros in self._told[tick]:
+            np.add.at(accounts.conversions, agent, count)
+            np.add.at(accounts.return_micros, agent, micros)
+        self._told[tick] = []
+
+
+def run(
+    tables: Tables, seed: int, periods: Sequence[int], *, threads: int = 1
+) -> list[tuple[PeriodResult, PeriodWorld]]:
+    """Returns results and worlds of the periods with these numbers; the same for any ``threads``."""
+    agents = agents_of(tables)
+    worlds = {period: PeriodWorld(tables, seed, period) for period in periods}
+    results = run_periods(worlds.__getitem__, lambda _: agents, periods, threads=threads)
+    return [(result, worlds[period]) for result, period in zip(results, periods, strict=True)]
+
+
