@@ -181,7 +181,9 @@ def score_of(conversions: F64 | I64, spend_micros: I64, unit_micros: F64) -> F64
 
 
 def _order(seed: int, category: int, count: int) -> I64:
-    own = at_opportunity(stream(seed, int(Purpose.COST_LIMIT)), np.uint64(0), np.uint64(category))
+    # A key came back to Python as an int, and a kernel that met a small one refuses a large one.
+    key = np.uint64(stream(seed, int(Purpose.COST_LIMIT)))
+    own = at_opportunity(key, np.uint64(0), np.uint64(category))
     return np.argsort([uniform(np.uint64(own), i) for i in range(count)])
 
 
