@@ -9,7 +9,7 @@ Needs the extra ``research``; nothing else of lodestone does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -95,14 +95,14 @@ class CampaignEnv(gymnasium.Env["Observations", "Observations"]):
         )
 
 
-class CampaignVectorEnv(VectorEnv["Observations", "Observations", "npt.NDArray[np.float64]"]):
+class CampaignVectorEnv(VectorEnv["Observations", "Observations", "npt.NDArray[Any]"]):
     """Many campaigns in one kernel call per step.
 
     Environment i of seed s is ``CampaignEnv`` of seed s + i. The step after an episode's last
     starts the next one (``AutoresetMode.NEXT_STEP``): its action is ignored, its reward 0.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium's attribute
         "render_modes": [],
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
@@ -144,13 +144,7 @@ class CampaignVectorEnv(VectorEnv["Observations", "Observations", "npt.NDArray[n
 
     def step(
         self, actions: Observations
-    ) -> tuple[
-        Observations,
-        npt.NDArray[np.float64],
-        npt.NDArray[np.bool_],
-        npt.NDArray[np.bool_],
-        dict[str, Any],
-    ]:
+    ) -> tuple[Observations, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], dict[str, Any]]:
         """Bids for a tick in every environment; actions[E, 1]."""
         if not self._is_started:
             raise ResetNeeded("no episode ever began: call reset first")
