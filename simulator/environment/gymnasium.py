@@ -18,6 +18,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from market.errors import BadInput
 from simulator.environment.markets import (
     SEED_MAX,
     Markets,
@@ -73,7 +74,7 @@ class CampaignEnv(gymnasium.Env["Observations", "Observations"]):
     ) -> tuple[Observations, dict[str, Any]]:
         """Starts an episode; returns its first observation and what ``info`` says."""
         super().reset(seed=seed)
-        del options
+        _check_options(options)
         if seed is None and not self._is_started:
             seed = int(self.np_random.integers(SEED_MAX))
         observation = self._markets.reset(None if seed is None else [seed])[0]
@@ -129,7 +130,7 @@ class CampaignVectorEnv(VectorEnv["Observations", "Observations", "npt.NDArray[A
     ) -> tuple[Observations, dict[str, Any]]:
         """Starts an episode everywhere; a list must hold a seed for each environment."""
         super().reset(seed=seed if isinstance(seed, int) else None)
-        del options
+        _check_options(options)
         if isinstance(seed, list):
             seeds = [_whole(each) for each in seed]
         elif seed is not None:
@@ -160,8 +161,14 @@ class CampaignVectorEnv(VectorEnv["Observations", "Observations", "npt.NDArray[A
 
 def _whole(seed: int | None) -> int:
     if seed is None:
-        raise ResetNeeded("a list of seeds must hold one for each environment")
+        raise BadInput("seeds: one is None; a list must hold a seed for each environment")
     return seed
+
+
+def _check_options(options: dict[str, Any] | None) -> None:
+    """Refuses what would be ignored: a mask of environments to reset, say."""
+    if options:
+        raise BadInput(f"reset options: {sorted(options)}; there are none")
 
 
 def _info(markets: Markets, i: int) -> dict[str, Any]:

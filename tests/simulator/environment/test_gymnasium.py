@@ -141,7 +141,7 @@ def test_an_unseeded_vector_draws_a_seed_and_a_list_must_hold_one_each():
     one, _ = vector.reset()
     two, _ = CampaignVectorEnv(2).reset()
     assert not np.array_equal(one, two)
-    with pytest.raises(ResetNeeded):
+    with pytest.raises(BadInput, match="seeds: one is None"):
         vector.reset(seed=[1, None])
     with pytest.raises(BadInput, match="seeds: 3; there must be 2"):
         vector.reset(seed=[1, 2, 3])
@@ -162,6 +162,13 @@ def test_an_unseeded_vector_draws_a_seed_and_a_list_must_hold_one_each():
 def test_markets_refuse_what_they_cannot_be(given, message):
     with pytest.raises(BadInput, match=message):
         Markets(**given)
+
+
+@pytest.mark.parametrize("env", [CampaignEnv(), CampaignVectorEnv(2)])
+def test_options_that_would_be_ignored_are_refused(env):
+    env.reset(seed=1, options={})
+    with pytest.raises(BadInput, match="reset_mask"):
+        env.reset(seed=1, options={"reset_mask": [True, False]})
 
 
 def test_only_a_price_process_needs_prices():
