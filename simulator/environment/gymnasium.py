@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     Observations = npt.NDArray[np.float32]
 
 
+ENVIRONMENT_ID = "lodestone/Campaign-v0"
+"""Name for ``gymnasium.make`` and ``make_vec``; importing this module registers it."""
+
+
 def observation_space() -> spaces.Box:
     """Returns the space of one campaign's observation."""
     low, high = observation_bounds()
@@ -157,6 +161,13 @@ class CampaignVectorEnv(VectorEnv["Observations", "Observations", "npt.NDArray[A
             np.zeros(self.num_envs, np.bool_),
             _infos(self._markets),
         )
+
+
+gymnasium.register(
+    ENVIRONMENT_ID,
+    entry_point="simulator.environment.gymnasium:CampaignEnv",
+    vector_entry_point="simulator.environment.gymnasium:CampaignVectorEnv",
+)
 
 
 def _whole(seed: int | None) -> int:

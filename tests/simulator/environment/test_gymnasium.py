@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
@@ -9,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from market.errors import BadInput
-from simulator.environment.gymnasium import CampaignEnv, CampaignVectorEnv
+from simulator.environment.gymnasium import ENVIRONMENT_ID, CampaignEnv, CampaignVectorEnv
 from simulator.environment.kernels_environment import OBSERVATION
 from simulator.environment.markets import Markets
 from simulator.period.scenario import load, read
@@ -124,6 +125,17 @@ def test_after_the_last_step_the_vector_starts_again_by_itself():
     single.reset(seed=7)
     assert np.array_equal(single.reset()[0], observation[1])
     assert not np.array_equal(first, observation)
+
+
+def test_gymnasium_makes_them_by_name():
+    single = gymnasium.make(ENVIRONMENT_ID, competition="agents")
+    many = gymnasium.make_vec(ENVIRONMENT_ID, 3, vectorization_mode="vector_entry_point")
+    assert isinstance(single.unwrapped, CampaignEnv)
+    assert isinstance(many.unwrapped, CampaignVectorEnv)
+    assert many.reset(seed=3)[0].shape == (3, len(OBSERVATION))
+    observations, total, _ = episode(single, 3)
+    assert len(observations) == 49
+    assert total > 0
 
 
 def test_what_a_step_returned_is_not_changed_by_the_next():
