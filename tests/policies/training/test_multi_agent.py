@@ -10,7 +10,8 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from market.errors import BadInput
 from market.kernels_control import CONSTANT
 from policies.training.distributed import ray_cluster
-from policies.training.multi_agent import OBSERVATION, ManyAdvertisers
+from policies.training.multi_agent import ManyAdvertisers
+from simulator.environment.kernels_environment import OBSERVATION
 from simulator.period import auctionnet
 from simulator.period.engine import run_period
 from simulator.period.scenario import read
