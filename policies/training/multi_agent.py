@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
+
 class ManyAdvertisers(MultiAgentEnv):
     """One period after the other, with the agents ``agent_0``, ``agent_1``, ... that learn.
 
