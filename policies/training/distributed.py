@@ -66,34 +66,25 @@ def ray_cluster(cpus: int) -> Generator[Any]:
 
 
 def ray_map(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    cpus: int,
-    on_done: Callable[[int], None] = lambda _: None,
-) -> list[Result]:
-    """Returns ``[function(item) for item in items]``, each a Ray task.
+    function: Callable[[Item], Result], items: Sequence[Item], *, cpus: int
+) -> Generator[Result]:
+    """Yields ``function(item)`` for every item in order, each a Ray task.
 
     Args:
         function: pure; it and its results travel by cloudpickle.
-        items: what it is called with.
+        items: what it is called with; all tasks are handed out at once.
         cpus: tasks at once, of a cluster that is started here.
-        on_done: told how many are done.
 
     Raises:
         NotReady: Ray is not installed.
-        Exception: what ``function`` raised, of the first item in order for which it did.
+        Exception: what ``function`` raised, in the place of its result.
     """
     with ray_cluster(cpus) as ray:
         # Ray takes functions only, and not what is merely callable, such as a partial.
         task = ray.remote(max_retries=0)(_call)
         shared = ray.put(function)
-        results = [task.remote(shared, item) for item in items]
-        pending = results
-        while pending:
-            _, pending = ray.wait(pending, num_returns=1)
-            on_done(len(results) - len(pending))
-        return list(ray.get(results))
+        for result in [task.remote(shared, item) for item in items]:
+            yield ray.get(result)
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> Result:

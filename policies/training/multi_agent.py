@@ -1,13 +1,14 @@
 """The twin with many learning advertisers, for RLlib: each agent sets its own multiplier each tick.
 
-A step is a tick of a period; the auctions are those of ``simulator.period``, whose other agents
-follow their control laws. An agent that ran out of money is observed to the end; what it does then
+A step is a tick of a period; observations and actions mean what they mean in
+``simulator.environment``. The auctions are those of ``simulator.period``, whose other agents follow
+their control laws. An agent that ran out of money is observed to the end; what it does then
 changes nothing. Source of the interface: RLlib 2.60, ``MultiAgentEnv`` of the new API stack.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -16,6 +17,8 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from market.errors import BadInput
 from market.kernels_control import EXTERNAL
+from simulator.environment.kernels_environment import OBSERVATION, PRIOR_CONVERSIONS, RATIO_MAX
+from simulator.environment.markets import LOG_ALPHA_MAX, observation_bounds
 from simulator.period.auctionnet import AuctionNetWorld, agents_of, score_of
 from simulator.period.engine import PeriodResult, View, play
 from simulator.period.scenario import PeriodScenario, load
@@ -27,19 +30,6 @@ if TYPE_CHECKING:
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-
-OBSERVATION: Final = (
-    "time_left", "budget_left", "log_target", "log_budget", "cost_ratio", "log_alpha", "win_share",
-    "exposure_share", "spend_pace", "log_price", "log_value", "traffic", "traffic_next",
-    "traffic_left", "conversions", "forecast",
-)  # fmt: skip
-"""Fields of an observation, those of ``simulator.environment``."""
-
-LOG_ALPHA_MAX: Final = 2.0
-"""Actions are the logarithm of the multiplier, within plus and minus this."""
-
-RATIO_MAX: Final = 5.0
-"""Ratios in an observation are cut off here; logarithms at plus and minus it."""
 
 
 class ManyAdvertisers(MultiAgentEnv):
@@ -91,8 +81,8 @@ class ManyAdvertisers(MultiAgentEnv):
         self._agents = agents._replace(law=law)
         self.possible_agents = [f"agent_{row}" for row in self._rows]
         self.agents = list(self.possible_agents)
-        space = gymnasium.spaces.Box(-np.inf, np.inf, (len(OBSERVATION),), np.float32)
-        action = gymnasium.spaces.Box(-LOG_ALPHA_MAX, LOG_ALPHA_MAX, (1,), np.float32)
+        space = gymnasium.spaces.Box(*observation_bounds(), dtype=np.float32)
+        action = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
         self.observation_spaces = dict.fromkeys(self.possible_agents, space)
         self.action_spaces = dict.fromkeys(self.possible_agents, action)
         self.period = -1
@@ -124,7 +114,7 @@ class ManyAdvertisers(MultiAgentEnv):
         actions = np.array([action_dict[name][0] for name in self.agents], np.float64)
         if not np.isfinite(actions).all():
             raise BadInput(f"actions of period {self.period}: must be finite, are {actions}")
-        log_alpha = np.clip(actions, -LOG_ALPHA_MAX, LOG_ALPHA_MAX)
+        log_alpha = LOG_ALPHA_MAX * np.clip(actions, -1.0, 1.0)
         weight = np.zeros(self._scenario.agent_count, np.float32)
         weight[self._rows] = np.exp(log_alpha) * self._agents.unit_micros[self._rows]
         is_over = False
@@ -179,7 +169,9 @@ class _Observer:
         wins, exposures, spent = now - self._before
         self._before = now
         wanted = budget / unit
-        believed = accounts.value_sum
+        believed = accounts.value_sum * (
+            (accounts.conversions + PRIOR_CONVERSIONS) / (accounts.value_sum + PRIOR_CONVERSIONS)
+        )
         count, value, worth, price = 1.0, np.zeros_like(unit), np.zeros_like(unit), 0.0
         log_alpha = np.zeros_like(unit)
         if view.supply is not None and view.feedback is not None:

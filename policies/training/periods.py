@@ -13,7 +13,7 @@ from policies.training.distributed import ray_map
 from simulator.period import auctionnet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from simulator.period.engine import PeriodResult
     from simulator.period.scenario import PeriodScenario
@@ -28,7 +28,6 @@ def run_on_ray(
     periods: Sequence[int],
     *,
     cpus: int,
-    on_done: Callable[[int], None] = lambda _: None,
 ) -> list[PeriodResult]:
     """Returns what ``simulator.period.auctionnet.run`` returns for the same arguments.
 
@@ -37,14 +36,11 @@ def run_on_ray(
         seed: of everything that happens.
         periods: numbers of periods.
         cpus: tasks at once.
-        on_done: told how many tasks are done; there are ``len(cut(periods, cpus))``.
 
     Raises:
         NotReady: Ray is not installed.
     """
-    parts = ray_map(
-        partial(auctionnet.run, scenario, seed), cut(periods, cpus), cpus=cpus, on_done=on_done
-    )
+    parts = ray_map(partial(auctionnet.run, scenario, seed), cut(periods, cpus), cpus=cpus)
     return list(chain.from_iterable(parts))
 
 

@@ -181,10 +181,10 @@ def score_of(conversions: F64 | I64, spend_micros: I64, unit_micros: F64) -> F64
 
 
 def _order(seed: int, category: int, count: int) -> I64:
-    # A key came back to Python as an int, and a kernel that met a small one refuses a large one.
+    # Keys come back as Python ints, which a kernel that has met a small one refuses above 2^63.
     key = np.uint64(stream(seed, int(Purpose.COST_LIMIT)))
-    own = at_opportunity(key, np.uint64(0), np.uint64(category))
-    return np.argsort([uniform(np.uint64(own), i) for i in range(count)])
+    own = np.uint64(at_opportunity(key, np.uint64(0), np.uint64(category)))
+    return np.argsort([uniform(own, i) for i in range(count)])
 
 
 def _counts(scenario: PeriodScenario, seed: int, period: int) -> I64:

@@ -91,8 +91,9 @@ def exposures(slot):
 def conversions(value, is_exposed):
     """Whether each exposed cell converts: noise on the probability of every cell, then a coin.
 
-    Each advertiser's noise is a normal cut off at bounds of its own, up to one deviation away. Noise
-    and coin are made from the same uniforms: whoever converts has its noise at the upper bound.
+    Each advertiser's noise is a normal cut off at bounds of its own, up to one deviation away.
+    Noise and coin are made from the same uniforms: whoever converts has its noise at the upper
+    bound.
     """
     upper = np.random.default_rng(2).random(value.shape[1])
     noisy = stats.truncnorm.rvs(

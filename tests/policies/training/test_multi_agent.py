@@ -10,7 +10,8 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from market.errors import BadInput
 from market.kernels_control import CONSTANT
 from policies.training.distributed import ray_cluster
-from policies.training.multi_agent import OBSERVATION, ManyAdvertisers
+from policies.training.multi_agent import ManyAdvertisers
+from simulator.environment.kernels_environment import OBSERVATION
 from simulator.period import auctionnet
 from simulator.period.engine import run_period
 from simulator.period.scenario import read
@@ -72,7 +73,8 @@ def test_those_who_do_not_learn_follow_their_laws_and_the_others_do_not_move_the
     assert calm != wild
     assert played(environment, constant(environment, 1.0), seed=1)[0] == wild
     for seen in shown:
-        assert all(np.isfinite(row).all() and row.dtype == np.float32 for row in seen.values())
+        for name, row in seen.items():
+            assert environment.observation_spaces[name].contains(row)
     # The next reset without a seed is another period.
     assert played(environment, constant(environment, 1.0))[0] != wild
     assert environment.period == 1_000_004
