@@ -10,9 +10,14 @@ import argparse
 import json
 import sys
 
-from bench import decide, edge, serving
+from bench import calibration, decide, edge, serving
 
-BENCHES = {"decide": decide.run, "edge": edge.run, "serving": serving.run}
+BENCHES = {
+    "calibration": calibration.run,
+    "decide": decide.run,
+    "edge": edge.run,
+    "serving": serving.run,
+}
 
 
 def main() -> int:
