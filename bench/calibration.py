@@ -76,6 +76,14 @@ def run(rounds: int) -> dict[str, object]:  # noqa: ARG001 - one pass: every mar
     return found
 
 
+def _done() -> dict[int, Recovery]:
+    """Returns the markets of an interrupted run; a last line that was cut is done again."""
+    lines = CHECKPOINT.read_bytes().split(b"\n")[:-1] if CHECKPOINT.exists() else []
+    found = [msgspec.json.decode(line, type=Recovery) for line in lines]
+    CHECKPOINT.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in found))
+    return {one.number: one for one in found}
+
+
 def recover(number: int) -> Recovery:
     """Returns what calibration finds in one market."""
     market = hidden_market(number)

@@ -112,6 +112,12 @@ def hidden_market(number: int) -> Market:
     return Market(scenario, family, value)
 
 
+def exchange_of(market: Market, seed: int) -> Exchange:
+    """Returns a fresh exchange of a market."""
+    creatives = register(_campaigns(market), 1_200_000)
+    return Exchange(market.scenario, creatives, seed=seed, user_salt=SALT)
+
+
 def bid_day(market: Market, seed: int) -> Day:
     """Returns a day of the engine in a market: its events, decisions and log."""
     campaigns = _campaigns(market)
@@ -151,9 +157,7 @@ def outcomes_of(
 ) -> tuple[Outcome, ...]:
     """Returns what a day's bids had got at each multiplier, in the market itself."""
     scenario = market.scenario
-    exchange = Exchange(
-        scenario, register(_campaigns(market), 1_200_000), seed=seed, user_salt=SALT
-    )
+    exchange = exchange_of(market, seed)
     offers = exchange.offers(scenario.start_at_ms, scenario.end_at_ms)
     found: list[Outcome] = []
     for multiplier in multipliers:
@@ -176,9 +180,7 @@ def true_win_rates(
     Over many draws of the rivals against the same bids, users and scenes.
     """
     scenario = market.scenario
-    exchange = Exchange(
-        scenario, register(_campaigns(market), 1_200_000), seed=seed, user_salt=SALT
-    )
+    exchange = exchange_of(market, seed)
     offers = exchange.offers(scenario.start_at_ms, scenario.end_at_ms)
     bids = bids_of(day.decisions.decisions, scenario.currency)
     records = offers.opportunities.records[bids.offer]

@@ -119,7 +119,7 @@ def _hessian(loss: Callable[[F64], float], theta: F64) -> F64:
 
 def _estimate(middle: float, error: float, scale: Callable[[float], float]) -> Estimate:
     low, high = middle - Z95 * error, middle + Z95 * error
-    return Estimate(value=scale(middle), low=scale(low), high=scale(high))
+    return Estimate.of(scale(middle), scale(low), scale(high))
 
 
 def _exp(x: float) -> float:

@@ -26,11 +26,6 @@ def calibrate(log: Log) -> Calibration:
     check_hours(log, "the log")
     rivals = fit_rivals(log) if log.has_bids else None
     landscape = fit_landscape(log) if log.has_prices and not log.has_bids else None
-    if landscape is None:
-        supply = fit_supply(log)
-    else:
-        # Hours that were not seen borrow of their neighbours as prices do.
-        supply = fit_supply(log, landscape.bandwidth_hours, max(landscape.pooled_weight, 1e-3))
     delays = fit_delays(log)
     delay, cvr = delays if delays is not None else (None, None)
     return Calibration(
@@ -38,7 +33,7 @@ def calibrate(log: Log) -> Calibration:
         currency=log.currency,
         row_count=log.count,
         scenes=log.scenes,
-        supply=supply,
+        supply=fit_supply(log),
         rivals=rivals,
         landscape=landscape,
         response=fit_response(log, cvr),

@@ -153,7 +153,7 @@ def win_probabilities(
 
 @kernel
 def landscape_prices(
-    seed: int, purpose: int, key_hi: U64, key_lo: U64, hour: I64, quantiles: F64
+    seed: int, purpose: int, key_hi: U64, key_lo: U64, hour: I64, quantiles: I64
 ) -> I64:
     """Returns [N] market prices drawn from the landscape of each row's hour, in micros CPM.
 
@@ -163,17 +163,15 @@ def landscape_prices(
         key_hi: [N] of the opportunities.
         key_lo: [N] of the opportunities.
         hour: [N] of the day.
-        quantiles: [H, Q + 1] prices at shares 0, 1/Q, .., 1; between them the share is linear.
+        quantiles: [H, Q] prices at shares 0.5/Q, 1.5/Q, .. of the landscape; each is as likely.
     """
     n = key_hi.shape[0]
     out = np.empty(n, np.int64)
     key = stream(seed, purpose)
-    steps = quantiles.shape[1] - 1
+    steps = quantiles.shape[1]
     for i in range(n):
-        u = uniform(at_opportunity(key, key_hi[i], key_lo[i]), 0) * steps
-        q = min(int(u), steps - 1)
-        low, high = quantiles[hour[i], q], quantiles[hour[i], q + 1]
-        out[i] = np.int64(np.floor(low + (u - q) * (high - low) + 0.5))
+        u = uniform(at_opportunity(key, key_hi[i], key_lo[i]), 0)
+        out[i] = quantiles[hour[i], int(u * steps)]
     return out
 
 

@@ -159,26 +159,27 @@ def win_rate_interval(
 
     rates = np.array([rate(at) for at in theta])
     low, high = np.quantile(rates, (0.025, 0.975))
-    return Estimate(value=rate(theta_of(fit)), low=float(low), high=float(high))
+    return Estimate.of(rate(theta_of(fit)), float(low), float(high))
 
 
 def draw_requests(supply: SupplyFit, log: Log, seed: int) -> F64:
     """Returns [H] requests of a log's hours, as the fitted supply would have them.
 
-    Poisson, or negative binomial where hours vary more from day to day.
+    Poisson: what hours and days differ by beyond that is in the intervals of the fit only.
     """
     hours = log.requests.shape[0]
     hour = (log.hour_first + np.arange(hours)) % DAY_HOURS
     rates = np.array([rate.value for rate in supply.requests_per_hour])
-    mean = rates[hour] * log.covered
-    keys = np.arange(hours, dtype=np.uint64)
+    return poisson(rates[hour] * log.covered, seed)
+
+
+def poisson(mean: F64, seed: int) -> F64:
+    """Returns [H] Poisson draws; the same seed has the same luck whatever the means."""
+    keys = np.arange(mean.shape[0], dtype=np.uint64)
     u = uniform_table(
-        seed, int(Purpose.ARRIVAL), np.full_like(keys, log.hour_first), keys, np.zeros(1, np.int64)
+        seed, int(Purpose.ARRIVAL), np.full_like(keys, 2), keys, np.zeros(1, np.int64)
     )[:, 0]
-    if supply.dispersion <= 1.0 + 1e-9:
-        return stats.poisson.ppf(u, mean)
-    p = 1.0 / supply.dispersion
-    return np.where(mean > 0, stats.nbinom.ppf(u, np.maximum(mean, 1e-9) * p / (1.0 - p), p), 0.0)
+    return stats.poisson.ppf(u, mean)
 
 
 def own_seed(seed: int) -> int:
@@ -211,7 +212,7 @@ def _priced(calibration: Calibration, log: Log, seed: int, multiplier: float) ->
         return log
     price = landscape_prices(
         seed, int(Purpose.COMPETITOR_VALUE), log.key_hi, log.key_lo, log.hour,
-        np.array(calibration.landscape.cpm_micros, np.float64),
+        np.array(calibration.landscape.cpm_micros, np.int64),
     )  # fmt: skip
     return log._replace(least_cpm_micros=price, most_cpm_micros=price, paid_cpm_micros=price)
 

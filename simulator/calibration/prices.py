@@ -21,9 +21,10 @@ from simulator.calibration.terms import LandscapeFit
 if TYPE_CHECKING:
     from simulator.calibration.log import F64, I64, Log
 
-QUANTILES = 200
+QUANTILES = 400
 BANDWIDTHS_HOURS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 POOLED_WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)
+"""How far an hour of the day borrows from the others, see ``hour_weights``."""
 
 _LEAST_WEIGHT = 1e-12
 
@@ -133,8 +134,8 @@ def _choose(counts: _Counts) -> tuple[float, float]:
 
 
 def _quantiles(counts: _Counts, survival: F64) -> I64:
-    """Returns [Q + 1] prices at shares 0, 1/Q, .., 1; what is censored beyond the last is there."""
-    share = np.arange(QUANTILES + 1) / QUANTILES
+    """Returns [Q] prices at shares 0.5/Q, 1.5/Q, ..; what is censored beyond the last is there."""
+    share = (np.arange(QUANTILES) + 0.5) / QUANTILES
     below = 1.0 - survival
     place = np.searchsorted(below, share - 1e-12, side="left")
     return counts.price[np.minimum(place, counts.price.shape[0] - 1)]

@@ -8,51 +8,82 @@ JASA 78 (1983)).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import stats
 
-from simulator.calibration.log import DAY_HOURS, F64, Log
+from market.errors import BadInput
+from simulator.calibration.log import DAY_HOURS, F64, I64, Log
 from simulator.calibration.rivals import clusters
 from simulator.calibration.terms import Estimate, ResponseFit, SupplyFit
 
 COVERED_MIN = 0.05
 """Less of an hour says nothing of its rate."""
 
+_NEAR_HOURS = 2.0
+_FAR_WEIGHT = 1e-6
 _TAILS = (0.025, 0.975)
 
 
-def fit_supply(log: Log, bandwidth_hours: float = 2.0, pooled_weight: float = 0.01) -> SupplyFit:
+class _Hours(NamedTuple):
+    """Counts and hours covered, by hour of the day; both [24]."""
+
+    count: F64
+    exposure: F64
+
+
+def fit_supply(log: Log) -> SupplyFit:
     """Returns requests per day and per hour of the day.
 
-    Args:
-        log: with at least one covered hour.
-        bandwidth_hours: how far hours that were not seen borrow from others.
-        pooled_weight: of hours far away, relative to near ones.
+    An hour of the day that was not seen gets what its neighbours on the clock say.
+
+    Raises:
+        BadInput: no hour is covered.
     """
-    hour = (log.hour_first + np.arange(log.requests.shape[0])) % DAY_HOURS
-    whole = log.covered >= COVERED_MIN
-    count = np.bincount(hour[whole], weights=log.requests[whole], minlength=DAY_HOURS)
-    exposure = np.bincount(hour[whole], weights=log.covered[whole], minlength=DAY_HOURS)
-    seen = exposure > 0
-    dispersion = _dispersion(log, hour, whole, count, exposure)
-    own, held = count.copy(), exposure.copy()
+    hours = _by_hour(log)
+    seen = hours.exposure > 0
+    if not seen.any():
+        raise BadInput("supply: no hour of the log is covered as a whole; give it a longer log")
+    dispersion, day_sigma = _dispersions(log, hours)
+    own, held = hours.count.copy(), hours.exposure.copy()
     for row in np.flatnonzero(~seen):
-        weight = hour_weights(int(row), bandwidth_hours, pooled_weight) * seen
+        own[row] = _borrowed(hours, int(row))
         # What is borrowed counts as one hour, however many it comes from.
-        own[row] = np.sum(weight * count) / np.sum(weight * exposure)
         held[row] = 1.0
-    hours = tuple(_rate(own[row], held[row], dispersion) for row in range(DAY_HOURS))
+    rates = tuple(_rate(own[row], held[row], dispersion) for row in range(DAY_HOURS))
     mean = float(np.sum(own / held))
-    # The day's variance is the sum of its hours': a gamma law of that mean and variance.
-    variance = float(np.sum((own * dispersion + 0.5) / held**2))
+    days = max(float(hours.exposure.sum()) / DAY_HOURS, 1.0)
+    # The day's variance: its hours' and what whole days differ by. A gamma law of both moments.
+    variance = float(np.sum((own * dispersion + 0.5) / held**2)) + (mean * day_sigma) ** 2 / days
     shape = mean**2 / variance if mean > 0 else 0.5
     low, high = stats.gamma.ppf(_TAILS, shape, scale=max(mean, 1e-9) / shape)
     return SupplyFit(
-        requests_per_day=Estimate(value=mean, low=float(low), high=float(high)),
-        requests_per_hour=hours,
+        requests_per_day=Estimate.of(mean, float(low), float(high)),
+        requests_per_hour=rates,
         is_seen=tuple(bool(known) for known in seen),
         dispersion=dispersion,
+        day_sigma=day_sigma,
     )
+
+
+def _by_hour(log: Log) -> _Hours:
+    whole = log.covered >= COVERED_MIN
+    hour = _hour_of(log)[whole]
+    return _Hours(
+        np.bincount(hour, weights=log.requests[whole], minlength=DAY_HOURS),
+        np.bincount(hour, weights=log.covered[whole], minlength=DAY_HOURS),
+    )
+
+
+def _hour_of(log: Log) -> I64:
+    return (log.hour_first + np.arange(log.requests.shape[0])) % DAY_HOURS
+
+
+def _borrowed(hours: _Hours, row: int) -> float:
+    """Returns the rate of an hour that was not seen, as those near it on the clock tell it."""
+    weight = hour_weights(row, _NEAR_HOURS, _FAR_WEIGHT)
+    return float(np.sum(weight * hours.count) / np.sum(weight * hours.exposure))
 
 
 def hour_weights(hour: int, bandwidth_hours: float, pooled_weight: float) -> F64:
@@ -92,23 +123,37 @@ def _rate(count: float, exposure: float, dispersion: float) -> Estimate:
     """Returns a Poisson rate per hour, prior of Jeffreys, its information divided by dispersion."""
     shape = count / dispersion + 0.5
     low, high = stats.gamma.ppf(_TAILS, shape, scale=dispersion / exposure)
-    return Estimate(value=count / exposure, low=float(low), high=float(high))
+    return Estimate.of(count / exposure, float(low), float(high))
 
 
-def _dispersion(log: Log, hour: F64, whole: F64, count: F64, exposure: F64) -> float:
-    """Returns variance over mean of an hour's counts over the days; at least 1."""
-    expected = (count / np.maximum(exposure, 1e-9))[hour] * log.covered
-    used = whole & (expected > 0)
-    freedom = int(used.sum()) - int(np.count_nonzero(count > 0))
+def _dispersions(log: Log, hours: _Hours) -> tuple[float, float]:
+    """Returns variance over mean of an hour's count within a day, and the spread of days' levels.
+
+    The first is at least 1; both are told apart by fitting a level for each day.
+    """
+    hour = _hour_of(log)
+    day = (log.hour_first + np.arange(hour.shape[0])) // DAY_HOURS
+    day -= day[0] if day.size else 0
+    rate = hours.count / np.maximum(hours.exposure, 1e-9)
+    expected = rate[hour] * log.covered
+    used = (log.covered >= COVERED_MIN) & (expected > 0)
+    of_day = np.bincount(day[used], weights=expected[used])
+    level = np.bincount(day[used], weights=log.requests[used]) / np.maximum(of_day, 1e-9)
+    freedom = int(used.sum()) - int(np.count_nonzero(hours.count > 0)) - level.shape[0] + 1
     if freedom < 1:
-        return 1.0
-    chi2 = np.sum((log.requests[used] - expected[used]) ** 2 / expected[used])
-    return max(float(chi2) / freedom, 1.0)
+        return 1.0, 0.0
+    told = expected[used] * level[day[used]]
+    chi2 = np.sum((log.requests[used] - told) ** 2 / np.maximum(told, 1e-9))
+    dispersion = max(float(chi2) / freedom, 1.0)
+    seen = of_day > 0
+    by_chance = float(np.mean(dispersion / of_day[seen]))
+    variance = float(np.var(level[seen], ddof=1)) - by_chance if int(seen.sum()) > 1 else 0.0
+    return dispersion, float(np.sqrt(max(variance, 0.0)))
 
 
 def _share(hits: float, tries: float, a: float, b: float) -> Estimate:
     low, high = stats.beta.ppf(_TAILS, hits + a, tries - hits + b)
-    return Estimate(value=(hits + a) / (tries + a + b), low=float(low), high=float(high))
+    return Estimate.of((hits + a) / (tries + a + b), float(low), float(high))
 
 
 def _click_dispersion(log: Log, won: F64, clicked: F64) -> float:

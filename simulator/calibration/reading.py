@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from market.errors import BadInput
-from simulator.calibration.log import HOUR_MS, NEVER, BadLine, Log, Reading
+from simulator.calibration.log import DAY_HOURS, HOUR_MS, NEVER, BadLine, Log, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -146,7 +146,7 @@ def _won_log(
     """Returns a log of won impressions whose market price is what was paid.
 
     Where only hours are told, the first and the last may be cut, so they are not counted as
-    covered.
+    covered, unless a day begins or ends there.
     """
     at_ms = np.array([row.at_ms for row in rows], np.int64)
     order = np.argsort(at_ms, kind="stable")
@@ -158,7 +158,10 @@ def _won_log(
     covered = np.ones(hours)
     if is_hourly:
         covered[requests == 0] = 0.0
-        covered[[0, -1][:hours]] = 0.0
+        if hours and first % DAY_HOURS:
+            covered[0] = 0.0
+        if hours and (first + hours) % DAY_HOURS:
+            covered[-1] = 0.0
     elif count:
         covered[0] -= at_ms[0] % HOUR_MS / HOUR_MS
         covered[-1] = (at_ms[-1] % HOUR_MS + 1) / HOUR_MS

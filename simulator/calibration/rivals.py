@@ -2,9 +2,9 @@
 
 Every bid says something of the best rival: its price where the exchange told it, else on which side
 of a known price it lies. Rivals (``kernels``) are added as long as the log supports it by the
-criterion of Schwarz (Annals of Statistics 6 (1978)). Scenes shift all bids; the shifts are drawn
-from a normal law whose spread is estimated (DerSimonian and Laird, "Meta-analysis in clinical
-trials", Controlled Clinical Trials 7 (1986)) and which pulls the uncertain ones towards 0.
+criterion of Akaike (IEEE Transactions on Automatic Control 19 (1974)). Scenes shift all bids; the
+shifts are drawn from a normal law whose spread is estimated (DerSimonian and Laird, "Meta-analysis
+in clinical trials", Controlled Clinical Trials 7 (1986)) and which pulls the uncertain ones to 0.
 
 Bidders know some of the same of a user: where our own bid is high, so are often those of others
 (``slant``); without it a forecast for other bids would take a user's worth for luck. Users are met
@@ -39,6 +39,7 @@ ROWS_MIN = 100
 
 Z95 = 1.959963984540054
 
+_NUMBERS_PER_RIVAL = 3
 _STEP = 1e-5
 _LOOSE = 1.0
 _TIGHT = 1e-3
@@ -123,15 +124,14 @@ def fit_rivals(log: Log) -> RivalsFit:
     best = _fit_scenes(_first_guess(known, scenes), 1, known)
     for rivals in range(2, RIVALS_MAX + 1):
         more = _fit_scenes(_one_more(best.theta, rivals - 1), rivals, known)
-        # Three more numbers must be worth it.
-        if more.value - best.value <= 1.5 * np.log(count):
+        if more.value - best.value <= _NUMBERS_PER_RIVAL:
             break
         best = more
     return _report(best, (best.theta.shape[0] - scenes - 1) // 3, known, log)
 
 
 class Numbers(NamedTuple):
-    """Rivals' numbers as the kernels take them: odds[K], log_sigma[K], median[K], slant, shift[S]."""
+    """Rivals' numbers for kernels: odds[K], log_sigma[K], median[K], slant, shift[S]."""
 
     odds: F64
     log_sigma: F64
@@ -353,9 +353,10 @@ def _report(fit: _Fit, rivals: int, known: Known, log: Log) -> RivalsFit:
             )
             for k in range(rivals)
         ),
-        scene_sigma=fit.spread if fit.spread > _TIGHT else 0.0,
+        scene_sigma=float(fit.spread) if fit.spread > _TIGHT else 0.0,
         slant=_estimate(slant, error[3 * rivals], float),
         bid_cpm_centre=bid_centre(log),
+        bid_sigma=float(worth_of(log, 1.0).std()),
         scene_shift=tuple(shift.tolist()),
         covariance=tuple(tuple(row) for row in covariance.tolist()),
         dispersion=1.0,
@@ -370,7 +371,7 @@ def _report(fit: _Fit, rivals: int, known: Known, log: Log) -> RivalsFit:
 
 def _estimate(middle: float, error: float, scale: Callable[[float], float]) -> Estimate:
     low, high = middle - Z95 * error, middle + Z95 * error
-    return Estimate(value=scale(middle), low=scale(low), high=scale(high))
+    return Estimate.of(scale(middle), scale(low), scale(high))
 
 
 def _exp(x: float) -> float:

@@ -6,6 +6,8 @@ formula; ``fit`` fills it, ``play`` and ``scenario_fit`` read it.
 
 from __future__ import annotations
 
+from typing import Any, SupportsFloat
+
 import msgspec
 
 from market.errors import BadInput
@@ -22,6 +24,11 @@ class Estimate(_Part, frozen=True):
     low: float
     high: float
 
+    @classmethod
+    def of(cls, value: SupportsFloat, low: SupportsFloat, high: SupportsFloat) -> Estimate:
+        """Returns an estimate of plain floats, as files hold them."""
+        return cls(value=float(value), low=float(low), high=float(high))
+
     def covers(self, truth: float) -> bool:
         """Returns whether the interval holds a number."""
         return self.low <= truth <= self.high
@@ -35,13 +42,15 @@ class SupplyFit(_Part, frozen=True):
         requests_per_hour: 24, by hour of the UTC day.
         is_seen: 24, whether the log has whole hours of that hour; others are borrowed from hours
             nearby.
-        dispersion: variance of an hour's count over its mean, at least 1.
+        dispersion: variance of an hour's count over its mean within a day, at least 1.
+        day_sigma: spread of days' levels, relative.
     """
 
     requests_per_day: Estimate
     requests_per_hour: tuple[Estimate, ...]
     is_seen: tuple[bool, ...]
     dispersion: float
+    day_sigma: float
 
 
 class RivalFit(_Part, frozen=True):
@@ -63,6 +72,7 @@ class RivalsFit(_Part, frozen=True):
         scene_sigma: spread of log bids over scenes.
         slant: rivals' log bid per unit of our own log bid: both know what a user is worth.
         bid_cpm_centre: our own bid at which ``slant`` says nothing.
+        bid_sigma: spread of our own log bids.
         scene_shift: [S] of log bids, drawn towards 0 as far as it is uncertain.
         covariance: [3K + 1 + S] squared, of log odds of presence, log sigma and log median of the
             rivals, slant, then shifts; robust to users that are met again.
@@ -73,6 +83,7 @@ class RivalsFit(_Part, frozen=True):
     scene_sigma: float
     slant: Estimate
     bid_cpm_centre: float
+    bid_sigma: float
     scene_shift: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
     dispersion: float
@@ -85,7 +96,7 @@ class LandscapeFit(_Part, frozen=True):
         bandwidth_hours: how far an hour borrows from its neighbours.
         pooled_weight: of an hour far away, relative to the hour itself.
         share_censored: of rows whose price is known to be above a bid only.
-        cpm_micros: [24][Q + 1] prices at shares 0, 1/Q, .., 1.
+        cpm_micros: [24][Q] prices at shares 0.5/Q, 1.5/Q, ..
     """
 
     bandwidth_hours: float
@@ -140,7 +151,20 @@ class Calibration(_Part, frozen=True, kw_only=True):
 
     def to_toml(self) -> str:
         """Returns the calibration as TOML."""
-        return msgspec.toml.encode(self).decode()
+        return toml_of(self)
+
+
+def toml_of(value: object) -> str:
+    """Returns a Struct as TOML; empty fields are left out, as TOML has no word for nothing."""
+    return msgspec.toml.encode(_without_none(msgspec.to_builtins(value))).decode()
+
+
+def _without_none(value: Any) -> Any:  # noqa: ANN401 - any tree of builtins
+    if isinstance(value, dict):
+        return {name: _without_none(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(part) for part in value]
+    return value
 
 
 def read_calibration(text: str) -> Calibration:
