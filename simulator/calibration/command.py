@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from market.errors import BadInput
 from simulator.calibration.checkpoint import Checkpoint, key_of
-from simulator.calibration.fidelity import Step, compare, work
+from simulator.calibration.fidelity import FULL, Effort, Step, compare
 from simulator.calibration.fit import calibrate
 from simulator.calibration.ledger_reading import read_ledger
 from simulator.calibration.log import Log, Reading, Split, check_hours, split
@@ -36,14 +36,21 @@ _TRAIN, _TEST, _BANDIT = "train.txt", "test.txt", "all.csv"
 
 
 class _Source(NamedTuple):
-    """A log as it was found: its files, what was read, and how it is cut in two."""
+    """A log as it was found: its files, and what was read of each part."""
 
     files: tuple[Path, ...]
     readings: tuple[Reading, ...]
-    parts: Split
 
 
-def run_calibrate(path: Path, out: Path, *, template: str, seed: int, as_json: bool) -> Report:
+def run_calibrate(
+    path: Path,
+    out: Path,
+    *,
+    template: str,
+    seed: int,
+    as_json: bool,
+    effort: Effort = FULL,
+) -> Report:
     """Calibrates to a log and writes the report; prints its rows, or the report as JSON.
 
     Args:
@@ -54,6 +61,7 @@ def run_calibrate(path: Path, out: Path, *, template: str, seed: int, as_json: b
         template: scenario that the fitted numbers are written over.
         seed: of all draws.
         as_json: print the report as one line of JSON.
+        effort: how many days are drawn.
 
     Raises:
         BadInput: there is no such log, it is empty or under 6 hours, or says nothing of prices.
@@ -69,18 +77,19 @@ def run_calibrate(path: Path, out: Path, *, template: str, seed: int, as_json: b
         reading = progress.add_task("reading", total=None)
         source = _read(path, lambda count: progress.update(reading, completed=count))
         _quarantine(out, source.readings)
+        parts = _parts(source)
         progress.update(reading, total=1, completed=1)
         fitting = progress.add_task("fitting", total=1)
-        calibration = calibrate(source.parts.fitted)
+        calibration = calibrate(parts.fitted)
         _write(out / "calibration.toml", calibration.to_toml())
         if calibration.rivals is not None and calibration.currency == scenario.currency:
             _write(out / "scenario.toml", scenario_toml(fitted_scenario(calibration, scenario)))
         progress.update(fitting, completed=1)
         checkpoint = Checkpoint(
-            out / "checkpoint.ndjson", key_of(source.files, f"{seed} {template}")
+            out / "checkpoint.ndjson", key_of(source.files, f"{seed} {template} {effort}")
         )
         judging = progress.add_task(
-            "judging", total=len(work().steps), completed=len(checkpoint.steps)
+            "judging", total=len(effort.steps()), completed=len(checkpoint.steps)
         )
         done = checkpoint.steps
 
@@ -88,7 +97,7 @@ def run_calibrate(path: Path, out: Path, *, template: str, seed: int, as_json: b
             checkpoint.add(step)
             progress.advance(judging)
 
-        rows = compare(calibration, source.parts, seed=seed, done=done, on_step=on_step)
+        rows = compare(calibration, parts, seed=seed, effort=effort, done=done, on_step=on_step)
     can_say, cannot_say = scope_of(calibration.source)
     counts: dict[str, int] = {}
     for one in source.readings:
@@ -97,9 +106,9 @@ def run_calibrate(path: Path, out: Path, *, template: str, seed: int, as_json: b
     report = Report(
         log=path.resolve().name,
         source=calibration.source,
-        split=source.parts.rule,
-        fitted=_part(source.parts.fitted),
-        held_back=_part(source.parts.held_back),
+        split=parts.rule,
+        fitted=_part(parts.fitted),
+        held_back=_part(parts.held_back),
         quarantined=sum(len(one.bad) for one in source.readings),
         counts=counts,
         can_say=can_say,
@@ -133,23 +142,25 @@ def _read(path: Path, on_read: Callable[[int], None]) -> _Source:
             reading = read_open_bandit(path)
         else:
             reading = read_ipinyou(path)
-    return _Source(files, (reading,), split(reading.log))
+    return _Source(files, (reading,))
 
 
 def _read_pair(folder: Path) -> _Source:
-    """Returns an iPinYou-style folder: fitted on ``train.txt`` where there is one."""
-    test = read_ipinyou(folder / _TEST)
-    train_path = folder / _TRAIN
-    if not train_path.exists():
-        return _Source((folder / _TEST,), (test,), split(test.log))
-    train = read_ipinyou(train_path)
-    check_hours(train.log, str(train_path))
-    if not test.log.count:
-        raise BadInput(
-            f"log '{folder / _TEST}': empty, no usable row; there is nothing to judge by"
-        )
-    parts = Split(train.log, test.log, f"fitted: {_TRAIN}, held back: {_TEST}")
-    return _Source((train_path, folder / _TEST), (train, test), parts)
+    """Returns an iPinYou-style folder: ``train.txt`` before ``test.txt``, where there are both."""
+    files = tuple(path for path in (folder / _TRAIN, folder / _TEST) if path.exists())
+    return _Source(files, tuple(read_ipinyou(path) for path in files))
+
+
+def _parts(source: _Source) -> Split:
+    """Returns what is fitted and what is held back: the second file, or the end of the only one."""
+    if len(source.readings) == 1:
+        return split(source.readings[0].log)
+    train, test = (reading.log for reading in source.readings)
+    train_file, test_file = source.files
+    check_hours(train, f"log '{train_file}'")
+    if not test.count:
+        raise BadInput(f"log '{test_file}': empty, no usable row; there is nothing to judge by")
+    return Split(train, test, f"fitted: {_TRAIN}, held back: {_TEST}")
 
 
 def _quarantine(out: Path, readings: tuple[Reading, ...]) -> None:

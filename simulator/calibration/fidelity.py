@@ -41,9 +41,6 @@ DETECTABLE_MAX = 0.2
 """A row that cannot tell this much is no evidence."""
 
 CHANGES = (0.02, 0.05, 0.1, 0.2, 0.5)
-TWIN_DAYS = 20
-NAIVE_DAYS = 20
-FLOOR_PAIRS = 60
 
 _POWER = 0.8
 _CONFIDENCE = 0.95
@@ -57,8 +54,11 @@ class RowReport(msgspec.Struct, frozen=True, kw_only=True):
         twin, naive: mean distance from the held-back log.
         floor: 95 % point of the sampling noise.
         detectable: smallest of ``CHANGES`` that the row would notice; None = none of them.
+        lead: mean distance of naive less that of the twin, and its standard error over the days
+            that were drawn.
         verdict: ``no evidence`` if ``detectable`` is above 20 % or unknown; ``within noise`` if the
-            twin is below the floor; else ``better`` or ``worse`` than naive.
+            twin is below the floor; else ``better`` where the lead is above two standard errors,
+            and ``worse`` where the twin is not shown to be better.
         held_back_values, twin_values, naive_values: of the bins, the last two means over days;
             None where the held-back log has nothing in a bin.
     """
@@ -72,6 +72,7 @@ class RowReport(msgspec.Struct, frozen=True, kw_only=True):
     naive: float
     floor: float
     detectable: float | None
+    lead: tuple[float, float]
     verdict: Verdict
     held_back_values: tuple[float | None, ...]
     twin_values: tuple[float, ...]
@@ -94,16 +95,25 @@ class Step(msgspec.Struct, frozen=True):
     values: dict[str, tuple[float, ...]]
 
 
-class Work(NamedTuple):
-    """What is to be done: phase and number of every step."""
+class Effort(NamedTuple):
+    """How many days are drawn: more say more precisely the same.
 
-    steps: tuple[tuple[str, int], ...]
+    Attributes:
+        twin_days, naive_days: of which the mean distance is reported.
+        floor_pairs: of resamplings of the held-back log.
+    """
+
+    twin_days: int = 20
+    naive_days: int = 20
+    floor_pairs: int = 60
+
+    def steps(self) -> tuple[tuple[str, int], ...]:
+        """Returns phase and number of every step, in order."""
+        phases = zip(("twin", "naive", "floor"), self, strict=True)
+        return tuple((phase, number) for phase, count in phases for number in range(count))
 
 
-def work() -> Work:
-    """Returns all steps, in order."""
-    phases = (("twin", TWIN_DAYS), ("naive", NAIVE_DAYS), ("floor", FLOOR_PAIRS))
-    return Work(tuple((phase, number) for phase, count in phases for number in range(count)))
+FULL = Effort()
 
 
 def compare(
@@ -111,6 +121,7 @@ def compare(
     split: Split,
     *,
     seed: int,
+    effort: Effort = FULL,
     done: tuple[Step, ...] = (),
     on_step: Callable[[Step], None] | None = None,
 ) -> tuple[RowReport, ...]:
@@ -120,12 +131,13 @@ def compare(
         calibration: fitted to ``split.fitted``.
         split: the log in two.
         seed: of all draws.
+        effort: how many days are drawn.
         done: steps of an interrupted run, which are not done again.
         on_step: told of every new step, in order.
     """
     rows = rows_for(split.held_back)
     found = {(step.phase, step.number): step for step in done}
-    for phase, number in work().steps:
+    for phase, number in effort.steps():
         if (phase, number) in found:
             continue
         step = _step(phase, number, rows, calibration, split, seed)
@@ -170,13 +182,15 @@ def naive_day(fitted: Log, held_back: Log, seed: int) -> Log:
     )
 
 
-def verdict_of(twin: float, naive: float, floor: float, detectable: float | None) -> Verdict:
-    """Returns what a row says; a row that cannot detect 20 % says nothing."""
+def verdict_of(
+    twin: float, floor: float, detectable: float | None, lead: tuple[float, float]
+) -> Verdict:
+    """Returns what a row says, see ``RowReport``; one that cannot detect 20 % says nothing."""
     if detectable is None or detectable > DETECTABLE_MAX:
         return "no evidence"
     if twin <= floor:
         return "within noise"
-    return "better" if twin < naive else "worse"
+    return "better" if lead[0] > 2.0 * lead[1] else "worse"
 
 
 def _step(
@@ -219,12 +233,15 @@ def _report(row: Row, held_back: Log, steps: list[Step]) -> RowReport:
     floor = float(np.quantile(noise[:, 0], _CONFIDENCE))
     noticed = (noise[:, 1:] > floor).mean(axis=0) >= _POWER
     detectable = CHANGES[int(np.argmax(noticed))] if noticed.any() else None
-    twin, naive = float(told("twin").mean()), float(told("naive").mean())
+    of_twin, of_naive = told("twin"), told("naive")
+    twin, naive = float(of_twin.mean()), float(of_naive.mean())
+    error = np.sqrt(of_twin.var() / of_twin.size + of_naive.var() / of_naive.size)
+    lead = naive - twin, float(error)
     own = row.curve(held_back)
     return RowReport(
         name=row.name, kind=row.kind, axis=row.axis, unit=row.unit, bins=row.bins,
         twin=twin, naive=naive, floor=floor, detectable=detectable,
-        verdict=verdict_of(twin, naive, floor, detectable),
+        lead=lead, verdict=verdict_of(twin, floor, detectable, lead),
         held_back_values=tuple(
             value if weight > 0 else None
             for value, weight in zip(own.value.tolist(), own.weight.tolist(), strict=True)

@@ -161,7 +161,11 @@ def _price_row(
             np.where(column < NEVER, np.rint(column * (1.0 + share)), column).astype(np.int64)
             for column in (log.least_cpm_micros, log.most_cpm_micros, log.paid_cpm_micros)
         )
-        return log._replace(least_cpm_micros=least, most_cpm_micros=most, paid_cpm_micros=paid)
+        floor = np.rint(log.floor_cpm_micros * (1.0 + share)).astype(np.int64)
+        return log._replace(
+            least_cpm_micros=least, most_cpm_micros=most, paid_cpm_micros=paid,
+            floor_cpm_micros=floor,
+        )  # fmt: skip
 
     bins = _HOURS if is_by_hour else ("all",)
     kind = "conditional" if is_by_hour else "marginal"
@@ -241,8 +245,8 @@ def _spend_row(held_back: Log) -> Row:
 
     names = tuple(f"{multiplier:g}" for multiplier in MULTIPLIERS)
     return Row(
-        "spend by bid multiplier", "conditional", "times the logged bid", "per thousand bids",
-        names, curve, distance, perturb,
+        "spend by bid multiplier", "conditional", "times the logged bid",
+        f"{held_back.currency} per thousand bids", names, curve, distance, perturb,
     )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from simulator.calibration.report import Report
     from simulator.calibration.terms import Estimate
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 520.0, 190.0, 46.0, 8.0, 30.0
-_LABELS_MAX = 12
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 400.0, 170.0, 46.0, 8.0, 30.0
+_LABELS_MAX = 10
 _TICKS = 4
 _OWN_STYLE: Final = """
 .verdict { font-weight: 650; }
@@ -55,7 +55,7 @@ def _head(report: Report) -> str:
         ("Held-back rows", f"{report.held_back.rows:,}", f"{report.held_back.clicks:,} clicks"),
         ("Better than naive", str(verdicts.count("better")), f"of {len(verdicts)} rows"),
         ("Within noise", str(verdicts.count("within noise")), "no difference to be seen"),
-        ("Worse than naive", str(verdicts.count("worse")), "do not trust the twin there"),
+        ("Not better", str(verdicts.count("worse")), "do not trust the twin there"),
         ("No evidence", str(verdicts.count("no evidence")), "could not detect 20 %"),
         ("Quarantined", f"{report.quarantined:,}", "lines, see quarantine.ndjson"),
     )
@@ -86,7 +86,9 @@ def _table(report: Report) -> str:
         "<section><h2>Distance from the held-back log</h2>"
         '<p class="key">Relative to the held-back log\'s own level. Naive: the fitted part, '
         "resampled hour by hour. Noise floor: 95 % point between two resamplings of the held-back "
-        "log. Could detect: the least change of that log that the row would notice.</p>"
+        "log. Could detect: the least change of that log that the row would notice. Better: than "
+        "naive, by more than two standard errors of the drawn days; worse: not shown to be "
+        "better.</p>"
         f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         "</div></section>"
     )

@@ -41,6 +41,7 @@ Z95 = 1.959963984540054
 
 _NUMBERS_PER_RIVAL = 3
 _STEP = 1e-5
+_TOLD_MIN = 0.1
 _LOOSE = 1.0
 _TIGHT = 1e-3
 _ROUNDS = 60
@@ -50,6 +51,7 @@ class Known(NamedTuple):
     """What a log says of market prices, for the likelihood; all [N].
 
     Attributes:
+        slant_precision: of the prior of ``slant``, which is 0 on average.
         scene: int32.
         worth: our own log bid, centred.
         log_price: log units of currency per thousand.
@@ -58,6 +60,7 @@ class Known(NamedTuple):
         row: int64 rows of the log.
     """
 
+    slant_precision: float
     scene: I32
     worth: F64
     log_price: F64
@@ -84,7 +87,10 @@ def known_prices(log: Log) -> Known:
     row = np.flatnonzero((is_exact | is_below | is_above) & (log.is_decided > 0))
     known = np.where(is_exact, EXACT, np.where(is_below, BELOW, ABOVE))[row].astype(np.uint8)
     price = np.where(is_below, most, least)[row]
+    # Where prices are only compared with our own bids, a slant cannot be told from a spread.
+    is_told = float(np.mean(known == EXACT)) > _TOLD_MIN if row.size else False
     return Known(
+        slant_precision=_LOOSE**-2 if is_told else _TIGHT**-2,
         scene=log.scene[row],
         worth=worth_of(log, bid_centre(log))[row],
         log_price=np.log(np.maximum(price, 1) * 1e-6),
@@ -241,8 +247,8 @@ def _scene_spread(fit: _Fit, rivals: int, known: Known) -> float:
 def _maximise(start: F64, rivals: int, known: Known, spread: float) -> _Fit:
     """Returns the penalised maximum near ``start``, by damped Newton steps.
 
-    Shifts have a normal prior of this spread, presences that of Jeffreys, which keeps them from
-    running off to 0 or 1 where few prices are below the floor.
+    Shifts have a normal prior of this spread, the slant one of its own, presences that of Jeffreys,
+    which keeps them from running off to 0 or 1 where few prices are below the floor.
     """
     theta, own = start.copy(), _own(rivals)
     precision = spread**-2
@@ -254,9 +260,11 @@ def _maximise(start: F64, rivals: int, known: Known, spread: float) -> _Fit:
         value, rows = rival_terms(*numbers_at(at, rivals), *_data(known))
         shift, p = at[own:], expit(at[:rivals])
         total = float(value.sum()) - 0.5 * precision * float(shift @ shift)
+        total -= 0.5 * known.slant_precision * float(at[own - 1] ** 2)
         total += 0.5 * float(np.log(p * (1.0 - p)).sum())
         slope = np.concatenate((rows[:, :-1].sum(axis=0), _by_scene(rows[:, -1], known, shift)))
         slope[:rivals] += 0.5 - p
+        slope[own - 1] -= known.slant_precision * at[own - 1]
         slope[own:] -= precision * shift
         return total, slope
 
@@ -320,6 +328,7 @@ def _information(theta: F64, rivals: int, known: Known, precision: float) -> F64
     second[:own, :own] = 0.5 * (second[:own, :own] + second[:own, :own].T)
     p = expit(theta[:rivals])
     second[:rivals, :rivals] -= np.diag(p * (1.0 - p))
+    second[own - 1, own - 1] -= known.slant_precision
     second[own:, own:] -= precision * np.eye(size - own)
     return -second
 
@@ -335,6 +344,7 @@ def _sandwich(fit: _Fit, rivals: int, known: Known) -> F64:
         (rows.T.ravel(), (np.tile(cluster, own + 1), column)), shape=(users.shape[0], size)
     )
     meat = (scores.T @ scores).toarray()
+    meat[own - 1, own - 1] += known.slant_precision
     meat[own:, own:] += fit.spread**-2 * np.eye(size - own)
     bread = np.linalg.pinv(fit.information, hermitian=True)
     return bread @ meat @ bread

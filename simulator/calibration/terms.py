@@ -116,7 +116,7 @@ class ResponseFit(_Part, frozen=True):
 
     ctr: Estimate
     ctr_by_scene: tuple[Estimate, ...]
-    cvr: Estimate | None
+    cvr: Estimate | None = None
 
 
 class DelayFit(_Part, frozen=True):
