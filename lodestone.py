@@ -1,6 +1,6 @@
 """The front door: one command, its sub-commands mapped to rooms, imports only what is asked for.
 
-    lodestone demo | serve | replay | explain | attribute | simulate | train response
+    lodestone demo | serve | replay | explain | attribute | calibrate | simulate | train response
 
 Each takes ``--json``, prints progress on a terminal, and leaves with code 2 and one clear line when
 its input is bad or a file is damaged, with 1 when it cannot be done now.
@@ -146,6 +146,22 @@ def simulate(
         mapper = partial(ray_map, cpus=threads)
     plan = Plan(scenario, seed, tuple(agent or (0,)), read_settings(setting))
     run_simulate(plan, periods, out, mapper, as_json=as_json)
+
+
+@app.command()
+def calibrate(
+    logs: Annotated[Path, typer.Argument(help="Run folder, Parquet, iPinYou or Open Bandit log.")],
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/calibration"),
+    scenario: Annotated[str, typer.Option(help="What the log does not show: users, sites.")] = (
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Fit the twin to event logs, and report how far it is from days that were held back."""
+    from simulator.calibration.command import run_calibrate
+
+    run_calibrate(logs, out, template=scenario, seed=seed, as_json=as_json)
 
 
 train = typer.Typer(help="Train what ships (needs the extra `train`).", no_args_is_help=True)

@@ -10,9 +10,10 @@ import argparse
 import json
 import sys
 
-from bench import decide, edge, serving, simulator
+from bench import calibration, decide, edge, serving, simulator
 
 BENCHES = {
+    "calibration": calibration.run,
     "decide": decide.run,
     "edge": edge.run,
     "serving": serving.run,

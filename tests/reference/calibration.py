@@ -1,0 +1,88 @@
+"""What calibration computes, slowly and obviously, from the definitions and not from its code."""
+
+from __future__ import annotations
+
+import math
+
+from scipy import integrate, stats
+
+from market.chance import Purpose
+from tests.reference import chance
+
+
+def best_rival_below(x, rivals, shift=0.0):
+    """P(no present rival bids x or more); rivals are (presence, median, sigma), log-normal."""
+    total = 1.0
+    for presence, median, sigma in rivals:
+        law = stats.lognorm(s=sigma, scale=median * math.exp(shift))
+        total *= 1.0 - presence + presence * law.cdf(x)
+    return total
+
+
+def best_rival_density(x, rivals, shift=0.0):
+    """The derivative: one rival bids exactly x, and the others are below or absent."""
+    total = 0.0
+    for k, (presence, median, sigma) in enumerate(rivals):
+        law = stats.lognorm(s=sigma, scale=median * math.exp(shift))
+        others = rivals[:k] + rivals[k + 1 :]
+        total += presence * law.pdf(x) * best_rival_below(x, others, shift)
+    return total
+
+
+def price_log_likelihood(known, price, rivals, shift=0.0):
+    """``known``: 0 the price itself, 1 an upper bound of it, 2 a lower bound."""
+    if known == 0:
+        return math.log(best_rival_density(price, rivals, shift))
+    below = best_rival_below(price, rivals, shift)
+    return math.log(below if known == 1 else 1.0 - below)
+
+
+def win_probability(bid, floor, rivals, shift=0.0):
+    return best_rival_below(bid, rivals, shift) if bid >= floor and bid > 0 else 0.0
+
+
+def landscape_price(seed, key, quantiles):
+    """The price at the share that the draw falls on; every listed price is as likely."""
+    own = chance.at_opportunity(chance.stream(seed, Purpose.COMPETITOR_VALUE), *key)
+    return quantiles[math.floor(chance.uniform(own, 0) * len(quantiles))]
+
+
+def poisson_count(seed, key):
+    """The least count whose cumulated Poisson(1) probability exceeds the draw."""
+    own = chance.at_opportunity(chance.stream(seed, Purpose.USER), 0, key)
+    u = chance.uniform(own, 0)
+    total, count = math.exp(-1.0), 0
+    while u >= total:
+        count += 1
+        total += math.exp(-1.0) / math.factorial(count)
+    return count
+
+
+def product_limit(rows):
+    """Kaplan and Meier 1958, section 2: rows are (price, is_above, weight)."""
+    survival, out = 1.0, []
+    for price in sorted({row[0] for row in rows}):
+        at_risk = sum(weight for p, _, weight in rows if p >= price)
+        died = sum(weight for p, is_above, weight in rows if p == price and not is_above)
+        survival *= 1.0 - died / at_risk
+        out.append((price, survival))
+    return out
+
+
+def delay_density_through_ticks(delay, median, sigma, tick):
+    """Density of a delay between two instants that are each rounded up to a tick.
+
+    The difference of two uniform roundings is triangular on (-tick, tick).
+    """
+    law = stats.lognorm(s=sigma, scale=median)
+
+    def integrand(error):
+        return law.pdf(delay + error) * (1.0 - abs(error) / tick) / tick
+
+    return integrate.quad(integrand, -tick, tick, points=[0.0, max(-tick, -delay)], limit=200)[0]
+
+
+def wasserstein(a, b):
+    """Equal sizes: mean distance of the sorted samples."""
+    assert len(a) == len(b)
+    return sum(abs(x - y) for x, y in zip(sorted(a), sorted(b), strict=True)) / len(a)
