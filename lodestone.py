@@ -1,6 +1,7 @@
 """The front door: one command, its sub-commands mapped to rooms, imports only what is asked for.
 
-    lodestone demo | serve | replay | explain | attribute | calibrate | simulate | train response
+    lodestone demo | serve | replay | explain | attribute | calibrate | simulate | ledger ... |
+    train response
 
 Each takes ``--json``, prints progress on a terminal, and leaves with code 2 and one clear line when
 its input is bad or a file is damaged, with 1 when it cannot be done now.
@@ -162,6 +163,68 @@ def calibrate(
     from simulator.calibration.command import run_calibrate
 
     run_calibrate(logs, out, template=scenario, seed=seed, as_json=as_json)
+
+
+ledger = typer.Typer(help="Look after the event log and the money in it.", no_args_is_help=True)
+app.add_typer(ledger, name="ledger")
+
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+
+
+@ledger.command("inspect")
+def ledger_inspect(folder: Run, as_json: Json = False) -> None:
+    """Say what a run's event log holds, and what is damaged or missing; change nothing."""
+    from ledger.command import run_inspect
+
+    run_inspect(folder, as_json=as_json)
+
+
+@ledger.command("repair")
+def ledger_repair(folder: Run, as_json: Json = False) -> None:
+    """Make a damaged log readable again; what is lost is said, damaged files are kept."""
+    from ledger.command import run_repair
+
+    run_repair(folder, as_json=as_json)
+
+
+@ledger.command("retain")
+def ledger_retain(
+    folder: Run,
+    days: Annotated[float, typer.Option(min=0, help="Keep events received this lately.")] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Compress closed segments; remove those that are loaded and older than so many days."""
+    from ledger.command import run_retain
+
+    run_retain(folder, days, as_json=as_json)
+
+
+@ledger.command("reconcile")
+def ledger_reconcile(
+    folder: Run,
+    invoice: Annotated[
+        Path, typer.Argument(help="CSV: day,campaign_id,deal_id,currency,impressions,amount.")
+    ],
+    exchange: Annotated[str, typer.Option(help="Whose bill it is: name of its profile.")],
+    time_zone: Annotated[str, typer.Option(help="Of the bill's days.")] = "UTC",
+    tolerance_micros: Annotated[
+        int, typer.Option(min=0, help="Up to this a line counts as equal.")
+    ] = 10_000,
+    reference: Annotated[
+        str, typer.Option(help="Number of the invoice; default: the file's name.")
+    ] = "",
+    book: Annotated[
+        bool, typer.Option("--book", help="Book the differences as adjustments.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Hold an exchange's bill against the ledger by day, campaign and deal."""
+    from ledger.command import run_reconcile
+
+    run_reconcile(
+        folder, invoice, exchange=exchange, time_zone=time_zone,
+        tolerance_micros=tolerance_micros, reference=reference, books=book, as_json=as_json,
+    )  # fmt: skip
 
 
 train = typer.Typer(help="Train what ships (needs the extra `train`).", no_args_is_help=True)

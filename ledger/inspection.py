@@ -61,7 +61,7 @@ class Piece(NamedTuple):
     """Consecutive bytes of one (unpacked) segment: a header, a frame, or bytes that are neither.
 
     Attributes:
-        index: of the segment.
+        segment: its number.
         start, end: where its bytes lie; equal where something is missing.
         kind: of the frame, or ``BAD``.
         sequence: of the frame; 0 of a bad piece.
@@ -71,7 +71,7 @@ class Piece(NamedTuple):
         first_ms, last_ms: when its first and last event were received; 0 where it has none.
     """
 
-    index: int
+    segment: int
     start: int
     end: int
     kind: int
@@ -224,7 +224,7 @@ def losses_of(pieces: list[Piece], archived: set[int]) -> tuple[list[Loss], Piec
     losses: list[Loss] = []
     waiting: list[Piece] = []
     # The first segment of all starts at 1; after retention only its header tells.
-    expected = 1 if pieces and pieces[0].index == 1 else 0
+    expected = 1 if pieces and pieces[0].segment == 1 else 0
     for piece in pieces:
         if piece.kind == BAD:
             waiting.append(piece)
@@ -236,7 +236,7 @@ def losses_of(pieces: list[Piece], archived: set[int]) -> tuple[list[Loss], Piec
             waiting = []
         expected = piece.sequence + (piece.kind != HEADER)
     tail = None
-    if waiting and waiting[-1] == pieces[-1] and waiting[-1].index not in archived:
+    if waiting and waiting[-1] == pieces[-1] and waiting[-1].segment not in archived:
         last = waiting[-1]
         if not last.reason.startswith(_NO_SEGMENT) and last.end > last.start:
             tail = waiting.pop()
@@ -347,9 +347,9 @@ class _Times:
         self._told = [piece for piece in pieces if piece.last_ms]
 
     def around(self, at: Piece) -> tuple[int, int]:
-        place = at.index, at.start
-        before = [piece for piece in self._told if (piece.index, piece.start) < place]
-        after = [piece for piece in self._told if (piece.index, piece.start) >= place]
+        place = at.segment, at.start
+        before = [piece for piece in self._told if (piece.segment, piece.start) < place]
+        after = [piece for piece in self._told if (piece.segment, piece.start) >= place]
         return before[-1].last_ms if before else 0, after[0].first_ms if after else 0
 
 
@@ -361,7 +361,7 @@ def _faults_of(folder: Path, loss: Loss, schema: Schema, times: _Times) -> Itera
         after_ms, before_ms = times.around(piece)
         counts = is_lost and position == 0
         yield Fault(
-            file=segment_path(folder, piece.index).name,
+            file=segment_path(folder, piece.segment).name,
             offset=piece.start,
             byte_count=byte_count,
             reason=piece.reason if is_bad else "frames are missing before it",
@@ -376,11 +376,11 @@ def _faults_of(folder: Path, loss: Loss, schema: Schema, times: _Times) -> Itera
 def _missing_start(folder: Path, disk: Disk, pieces: list[Piece]) -> list[Fault]:
     """Returns the fault of a log whose first frames are neither there nor in a checkpoint."""
     first = next((piece.sequence for piece in pieces if piece.kind != BAD), 1)
-    if not pieces or pieces[0].index == 1:
+    if not pieces or pieces[0].segment == 1:
         return []
     if any(sequence + 1 >= first for sequence in checkpoint_sequences(folder, disk)):
         return []
-    name = segment_path(folder, pieces[0].index).name
+    name = segment_path(folder, pieces[0].segment).name
     reason = "older segments are missing, and no checkpoint stands for them"
     return [Fault(name, 0, 0, reason, 1, first - 1, 0, 0, 0)]
 
@@ -388,7 +388,7 @@ def _missing_start(folder: Path, disk: Disk, pieces: list[Piece]) -> list[Fault]
 def _segments(folder: Path, pieces: list[Piece], archived: set[int]) -> tuple[SegmentReport, ...]:
     by_index: dict[int, list[Piece]] = {}
     for piece in pieces:
-        by_index.setdefault(piece.index, []).append(piece)
+        by_index.setdefault(piece.segment, []).append(piece)
     reports: list[SegmentReport] = []
     for index, own in by_index.items():
         good = [piece for piece in own if piece.kind not in {BAD, HEADER}]

@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import numpy as np
 
+from ledger.follower import Complaint, run_follower, until_stopped
 from ledger.loader import event_table, in_table_order
 from ledger.shipper import events_of
 from market.control import FollowedWords, Word
-from market.deployment import read_deployment
-from market.errors import BadInput, Corrupt, LodestoneError, NotReady
+from market.errors import BadInput, Corrupt, NotReady
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -186,42 +185,29 @@ async def run(deployment: Deployment) -> None:
             "deployment: kafka_servers and analytics_url must both be set; the embedded engine "
             "belongs to one process, which loads the log itself"
         )
-    stopping = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
     words = FollowedWords(deployment.control_path)
     engine = ClickHouseEngine(address_of(deployment.analytics_url))
     quarantine = Quarantine(deployment.log_folder / "quarantine.jsonl")
-    working = asyncio.create_task(_follow(deployment, engine, quarantine))
-    waiting = asyncio.create_task(stopping.wait())
     try:
-        while not (stopping.is_set() or words[Word.STOP] or working.done()):
-            await asyncio.wait({working, waiting}, timeout=POLL_MS / 1000)
-        if working.done():
-            working.result()
+        await until_stopped(_follow(deployment, engine, quarantine), lambda: bool(words[Word.STOP]))
     finally:
-        working.cancel()
-        waiting.cancel()
-        await asyncio.gather(working, waiting, return_exceptions=True)
         engine.close()
 
 
 async def _follow(deployment: Deployment, engine: AnalyticsEngine, quarantine: Quarantine) -> None:
     from aiokafka.errors import KafkaError  # noqa: PLC0415 - only who loads from Kafka has it
 
-    complaint = ""
+    complaint = Complaint("kafka loader")
     while True:
         consumer, loader = _consumer_of(deployment, engine, quarantine)
         try:
             await consumer.start()
             while True:
                 await loader.load_batch()
-                complaint = ""
+                complaint.is_over()
         except (NotReady, KafkaError, OSError) as error:
             text = " ".join(f"{type(error).__name__} {error}".split())[:300]
-            if text != complaint:
-                complaint = text
-                _say(f"{text}; the batch is read again")
+            complaint.say(f"{text}; the batch is read again")
         finally:
             # Leaves the group, so that the others have its partitions at once.
             await consumer.stop()
@@ -257,20 +243,5 @@ def _consumer_of(
     return consumer, loader
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"kafka loader: {line}\n")
-    sys.stderr.flush()
-
-
-def main(arguments: list[str]) -> int:
-    """Runs the process; returns 2 for damage that an operator must look at, 1 for other errors."""
-    try:
-        asyncio.run(run(read_deployment(Path(arguments[0]))))
-    except LodestoneError as error:
-        _say(str(error))
-        return 2 if isinstance(error, Corrupt) else 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_follower("kafka loader", run, sys.argv[1:]))

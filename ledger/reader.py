@@ -76,7 +76,12 @@ class SegmentReader:
         """
         last = sys.maxsize if durable_sequence is None else durable_sequence
         frames: list[Frame] = []
-        if self._next_sequence > last or (self._index == 0 and not self._find_cursor()):
+        if self._next_sequence > last:
+            return frames
+        if self._index and not has_segment(self._disk, segment_path(self._folder, self._index)):
+            # Read to its end and removed by retention since: the next one has the cursor's frame.
+            self._index, self._offset, self._before = 0, 0, (0, b"")
+        if self._index == 0 and not self._find_cursor():
             return frames
         try:
             may_go_on = True

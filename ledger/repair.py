@@ -107,15 +107,15 @@ def _contents(folder: Path, disk: Disk, schema: Schema) -> list[tuple[int, bytes
             # Missing between two files: at the end of the earlier one, or there is none.
             position = pieces.index(at)
             at = pieces[position - 1] if position else at
-            fills[at.index, at.end] = loss.first_sequence, loss.last_sequence
+            fills[at.segment, at.end] = loss.first_sequence, loss.last_sequence
         else:
-            fills[at.index, at.start] = loss.first_sequence, loss.last_sequence
-        touched.add(at.index)
+            fills[at.segment, at.start] = loss.first_sequence, loss.last_sequence
+        touched.add(at.segment)
         for other in loss.others:
             # Nothing comes in its place, but its segment's header may have to be made anew.
             none = loss.last_sequence + 1, loss.last_sequence
-            fills.setdefault((other.index, other.start), none)
-            touched.add(other.index)
+            fills.setdefault((other.segment, other.start), none)
+            touched.add(other.segment)
     return [
         (index, _content(folder, disk, schema, index, pieces, fills)) for index in sorted(touched)
     ]
@@ -129,7 +129,7 @@ def _content(
     pieces: list[Piece],
     fills: dict[tuple[int, int], tuple[int, int]],
 ) -> bytes:
-    own = [piece for piece in pieces if piece.index == index]
+    own = [piece for piece in pieces if piece.segment == index]
     data = read_segment(folder, disk, index)[0] if own[-1].end else b""
     body: list[bytes] = []
     firsts: list[int] = []

@@ -151,6 +151,8 @@ def _remove(folder: Path, disk: Disk, indices: list[int], sequence: int) -> list
                 if disk.exists(each):
                     disk.remove(each)
                     names.append(each.name)
+            # One by one: a power cut may bring any unsynced name back, and must leave no gap.
+            disk.fsync_folder(folder)
         for older in checkpoint_sequences(folder, disk):
             if older < sequence:
                 disk.remove(folder / f"{older}{CHECKPOINT_SUFFIX}")

@@ -16,30 +16,29 @@ needs exactly-once delivery.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import struct
 import sys
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from ledger.disk import RealDisk
+from ledger.disk import RealDisk, read_whole, write_whole
 from ledger.event_log import EVENT_LOG
+from ledger.follower import Complaint, run_follower, until_stopped
 from ledger.frame import RECORDS
 from ledger.segment import SegmentReader
 from market.control import FollowedWords, Word
-from market.deployment import read_deployment
-from market.errors import BadInput, Corrupt, LodestoneError, NotReady
+from market.errors import BadInput, Corrupt, NotReady
 from market.events import EVENT_DTYPE, SCHEMA_VERSION, read_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
+    from ledger.disk import Disk
     from ledger.frame import Frame
     from market.deployment import Deployment
 
@@ -84,20 +83,24 @@ class Sender(Protocol):
 class CursorFile:
     """A sequence on disk, replaced as a whole: the old one or the new one, never half of it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk) -> None:
         """Reads nothing yet."""
         self._path = path
+        self._disk = disk
 
     def read(self) -> int:
         """Returns the first sequence that is not done; 1 where there is no file.
 
         Raises:
             Corrupt: the file is damaged.
+            NotReady: the disk refuses.
         """
         try:
-            body = self._path.read_bytes()
+            body = read_whole(self._disk, self._path)
         except FileNotFoundError:
             return 1
+        except OSError as error:
+            raise NotReady(f"cursor {self._path.name}: {error}; retry") from error
         sequence = _sequence_of(body)
         if sequence is None:
             raise Corrupt(
@@ -112,15 +115,9 @@ class CursorFile:
         Raises:
             NotReady: the disk refuses; the old one is still there.
         """
-        check = _check(next_sequence)
-        temporary = self._path.with_suffix(".tmp")
+        content = _CURSOR.pack(_CURSOR_MAGIC, next_sequence, _check(next_sequence))
         try:
-            with temporary.open("wb") as file:
-                file.write(_CURSOR.pack(_CURSOR_MAGIC, next_sequence, check))
-                file.flush()
-                os.fdatasync(file.fileno())
-            temporary.rename(self._path)
-            RealDisk().fsync_folder(self._path.parent)
+            write_whole(self._disk, self._path, content)
         except OSError as error:
             raise NotReady(
                 f"cursor {self._path.name}: {error}; what was sent is sent again"
@@ -303,60 +300,33 @@ async def run(deployment: Deployment) -> None:
     """
     if not deployment.kafka_servers:
         raise BadInput("deployment: kafka_servers is empty; name the brokers as host:port")
-    stopping = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
     words = FollowedWords(deployment.control_path)
-    cursor = CursorFile(deployment.root / "shipper.cursor")
+    disk = RealDisk()
+    cursor = CursorFile(deployment.root / "shipper.cursor", disk)
     sender = KafkaSender(deployment.kafka_servers, deployment.kafka_topic)
     shipper = Shipper(
-        SegmentReader(deployment.segment_folder, RealDisk(), EVENT_LOG, cursor.read()),
+        SegmentReader(deployment.segment_folder, disk, EVENT_LOG, cursor.read()),
         sender, cursor, lambda: words[Word.DURABLE_SEQUENCE] or None,
     )  # fmt: skip
-    working = asyncio.create_task(_follow(shipper))
-    waiting = asyncio.create_task(stopping.wait())
     try:
-        while not (stopping.is_set() or words[Word.STOP] or working.done()):
-            await asyncio.wait({working, waiting}, timeout=POLL_S)
-        if working.done():
-            working.result()
+        await until_stopped(_follow(shipper), lambda: bool(words[Word.STOP]))
     finally:
-        working.cancel()
-        waiting.cancel()
-        await asyncio.gather(working, waiting, return_exceptions=True)
         await sender.close()
 
 
 async def _follow(shipper: Shipper) -> None:
-    complaint = ""
+    complaint = Complaint("shipper")
     while True:
         try:
             count = await shipper.ship()
         except NotReady as error:
-            if str(error) != complaint:
-                complaint = str(error)
-                _say(complaint)
+            complaint.say(str(error))
             await asyncio.sleep(RETRY_S)
             continue
-        complaint = ""
+        complaint.is_over()
         if count == 0:
             await asyncio.sleep(POLL_S)
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"shipper: {line}\n")
-    sys.stderr.flush()
-
-
-def main(arguments: list[str]) -> int:
-    """Runs the process; returns 2 for damage that an operator must look at, 1 for other errors."""
-    try:
-        asyncio.run(run(read_deployment(Path(arguments[0]))))
-    except LodestoneError as error:
-        _say(str(error))
-        return 2 if isinstance(error, Corrupt) else 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_follower("shipper", run, sys.argv[1:]))

@@ -55,7 +55,7 @@ class Run:
         )  # fmt: skip
         self.path = write_deployment(self.deployment)
         self.control = ControlBlock.create(self.deployment.control_path)
-        self.cursor = CursorFile(root / "shipper.cursor")
+        self.cursor = CursorFile(root / "shipper.cursor", RealDisk())
 
     def write(self, events: np.ndarray, frames: int) -> int:
         with SegmentWriter(self.deployment.segment_folder, RealDisk(), EVENT_LOG) as writer:
@@ -169,7 +169,7 @@ def test_a_broker_that_is_not_there_keeps_the_cursor_where_it_is(tmp_path: Path)
     with SegmentWriter(tmp_path / "log", RealDisk(), EVENT_LOG) as writer:
         writer.append(RECORDS, made_up_events(10, seed=4).tobytes())
         writer.commit()
-    cursor = CursorFile(tmp_path / "cursor")
+    cursor = CursorFile(tmp_path / "cursor", RealDisk())
     sender = KafkaSender("127.0.0.1:1", TOPIC)
     shipper = Shipper(
         SegmentReader(tmp_path / "log", RealDisk(), EVENT_LOG), sender, cursor, lambda: None
@@ -211,11 +211,11 @@ def test_what_no_shipper_sent_is_no_message(
 
 
 def test_a_cursor_is_kept_whole_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    cursor = CursorFile(tmp_path / "cursor")
+    cursor = CursorFile(tmp_path / "cursor", RealDisk())
     assert cursor.read() == 1
     for sequence in (2, 2**40, 7):
         cursor.write(sequence)
-        assert CursorFile(tmp_path / "cursor").read() == sequence
+        assert CursorFile(tmp_path / "cursor", RealDisk()).read() == sequence
     whole = (tmp_path / "cursor").read_bytes()
     for at in range(len(whole) * 8):
         damaged = bytearray(whole)
