@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from ledger.analytics import EngineAnalytics
 from ledger.attribution.identity import NOBODY_LINKED, Identity
 from ledger.attribution.models import credits_of
 from ledger.attribution.paths import Bids, Conversions, Paths, paths_of
 from ledger.attribution.reading import read_bids, read_conversions
 from ledger.attribution.terms import Level, Model, Rules
-from ledger.sql import Rows, Value, bind
 from market.events import DAY_MS, EventKind
 from market.money import CURRENCY_NAMES
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ledger.analytics import AnalyticsEngine, ArrowTable
     from ledger.reports import Window
-    from ledger.sql import Analytics
+    from ledger.sql import Analytics, Value
 
 # One DDL for both engines, by the rules of ledger/schema.sql. The day is the UTC day on which the
 # conversion happened, the day that is computed as a whole.
@@ -246,18 +246,6 @@ class Attributor:
                 stored[a, b, c, d] = (e, f, g, h)
                 version = max(version, row_version)
         return stored, version
-
-
-class EngineAnalytics:
-    """An engine as ``ledger.sql.Analytics``, for whoever has it in hand."""
-
-    def __init__(self, engine: AnalyticsEngine) -> None:
-        """Takes the engine; the caller's thread is the one that may use it."""
-        self._engine = engine
-
-    def query(self, sql: str, /, **parameters: Value) -> Rows:
-        """See ``ledger.sql.Analytics``."""
-        return self._engine.execute(bind(sql, parameters))
 
 
 def day_paths(

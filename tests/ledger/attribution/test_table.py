@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from ledger.analytics import EngineAnalytics
 from ledger.attribution.identity import identity_of
 from ledger.attribution.journeys import STEPS_MAX, journeys
 from ledger.attribution.reading import read_bids, read_conversions
-from ledger.attribution.table import Attributor, EngineAnalytics, channel_credits
+from ledger.attribution.table import Attributor, channel_credits
 from ledger.attribution.terms import CREDIT_MICROS, NOBODY, Level, Lookback, Model, Rules
 from ledger.clickhouse import ClickHouseEngine, address_of
 from ledger.embedded import ChdbEngine
 from ledger.loader import event_table
 from ledger.reports import Window
-from ledger.sql import schema_statements
 from market.errors import BadInput
 from market.events import DAY_MS, EVENT_DTYPE, EventFlag, EventKind, event_id
 from tests.ledger.attribution.worlds import rows_of
-from tests.ledger.stores import START_MS, clickhouse_or_skip
+from tests.ledger.stores import START_MS, clickhouse_or_skip, empty_tables
 from tests.reference import attribution as reference
 
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ def engine(
 
 @pytest.fixture
 def empty(engine: AnalyticsEngine) -> AnalyticsEngine:
-    for table in ("events", "attributions"):
-        engine.execute(f"DROP TABLE IF EXISTS {table}")
-    for statement in schema_statements():
-        engine.execute(statement)
+    empty_tables(engine)
     return engine
 
 
