@@ -27,6 +27,7 @@ from market.events import EVENT_DTYPE, SCHEMA_VERSION
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ledger.analytics import ArrowTable
     from ledger.query import Answer, Scope
     from ledger.sql import Analytics, Value
 
@@ -45,9 +46,9 @@ _HIDDEN: Final = frozenset(
 """Columns of events that an advertiser does not get."""
 
 _DAYS: Final = """
-SELECT DISTINCT toUInt16(day) AS day_number FROM events
+SELECT toUInt16(day) AS day_number FROM events
 WHERE day >= toDate(%(first)s) AND day <= toDate(%(last)s){scope}
-ORDER BY day_number
+GROUP BY day_number ORDER BY day_number
 """
 
 
@@ -156,7 +157,7 @@ def export_answer(answer: Answer, path: Path) -> ExportedFile:
 
 def _read(
     analytics: Analytics, names: tuple[str, ...], where: str, values: dict[str, Value]
-) -> pa.Table:
+) -> ArrowTable:
     """Returns events as columns: an answer is one row whose cells are whole columns."""
     asked: list[str] = []
     for name in names:
@@ -182,7 +183,7 @@ def _read(
     return pa.table(columns)
 
 
-def _write(table: pa.Table, path: Path, folder: Path) -> ExportedFile:
+def _write(table: ArrowTable, path: Path, folder: Path) -> ExportedFile:
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = pa.BufferOutputStream()
     parquet.write_table(table, buffer, compression="zstd")

@@ -66,7 +66,7 @@ def migrate(engine: AnalyticsEngine, versions: Sequence[Sequence[str]]) -> int:
 
 def _version_of(engine: AnalyticsEngine) -> int:
     """Returns the version of the store's tables; 0 where there is none."""
-    tables = {name for (name,) in engine.execute(_TABLES).rows}
+    tables = {str(name) for (name,) in engine.execute(_TABLES).rows}
     if "schema_versions" not in tables:
         # Before there were versions the tables were those of version 1, which does no harm twice.
         engine.execute(_VERSIONS)

@@ -11,52 +11,18 @@ computed from a day before ``kept_from``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import msgspec
 import pyarrow as pa
 
 from ledger.analytics import EngineAnalytics
+from ledger.chores import Retained
 from ledger.mutation import UNLINK, mutate
 from ledger.rollup import build_changed, drop_days, kept_from
-from market.errors import BadInput
 
 if TYPE_CHECKING:
     from ledger.analytics import AnalyticsEngine
-
-_DAY_MAX: Final = 65_535
-
-
-class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many days each thing is kept, today included.
-
-    Attributes:
-        event_days: events and their marks. Attribution looks back on them: choose more than its
-            longest window and its learning days together.
-        hour_days: hourly sums and attributions, which hold no user.
-        user_days: the pseudonym of the user in an event, and what is derived from it.
-    """
-
-    event_days: int = 90
-    hour_days: int = 760
-    user_days: int = 60
-
-    def __post_init__(self) -> None:
-        """Checks the order that makes sense."""
-        if not 1 <= self.user_days <= self.event_days <= self.hour_days <= _DAY_MAX:
-            raise BadInput(
-                f"keep user_days {self.user_days}, event_days {self.event_days}, hour_days "
-                f"{self.hour_days}: they must be 1 or more, none longer than the next"
-            )
-
-
-class Retained(msgspec.Struct, frozen=True, tag="retained"):
-    """What a run did."""
-
-    event_days_dropped: int
-    hour_days_dropped: int
-    events_unlinked: int
-    """Events that no longer say whose they were."""
+    from ledger.chores import Keep
 
 
 def retain(engine: AnalyticsEngine, today: int, keep: Keep) -> Retained:

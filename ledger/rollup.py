@@ -27,7 +27,7 @@ from ledger.sql import bind
 
 if TYPE_CHECKING:
     from ledger.analytics import AnalyticsEngine
-    from ledger.sql import Analytics
+    from ledger.sql import Analytics, Value
 
 _TOUCHED: Final = (
     "SELECT toUInt16(day) AS day_number, sum(inserted) AS n FROM touched_days GROUP BY day_number"
@@ -39,6 +39,18 @@ _KEPT_FROM: Final = (
     "SELECT toUInt16(max(kept_from)) AS day_number FROM retention WHERE name = %(name)s"
 )
 
+SLICE_ROWS: Final = 4_000_000
+_ID_MAX: Final = (1 << 32) - 1
+_CAMPAIGNS: Final = """
+SELECT advertiser_id, campaign_id, count() AS n FROM events WHERE day = toDate(%(day)s)
+GROUP BY advertiser_id, campaign_id ORDER BY advertiser_id, campaign_id
+"""
+_IN_SLICE: Final = """
+advertiser_id >= %(advertiser_first)s AND advertiser_id <= %(advertiser_last)s
+    AND campaign_id >= %(campaign_least)s AND campaign_id <= %(campaign_most)s
+    AND (advertiser_id, campaign_id) >= (%(advertiser_first)s, %(campaign_first)s)
+    AND (advertiser_id, campaign_id) <= (%(advertiser_last)s, %(campaign_last)s)
+"""
 # As in schema.sql: 18.16 wants the key said again for a table that is made like another.
 _SORTED_BY: Final = (
     "advertiser_id, campaign_id, hour_ms, line_item_id, creative_id, exchange, format, "
@@ -80,31 +92,37 @@ def freshness(analytics: Analytics) -> Freshness:
     return Freshness(frozenset(rolled), frozenset(touched.keys() - rolled - set(range(first))))
 
 
-def build_day(engine: AnalyticsEngine, day: int) -> int:
+def build_day(engine: AnalyticsEngine, day: int, slice_rows: int = SLICE_ROWS) -> int:
     """Computes one day's hours anew and returns how many rows they are.
 
     The table beside has a name of its own each time, so that two processes that build one day at
     the same time do not take each other's rows away.
+
+    Args:
+        engine: The store.
+        day: Since 1970, UTC, of the bids.
+        slice_rows: Rows that one statement sums, about; never less than a campaign's.
 
     Raises:
         NotReady: the engine cannot now; the old hours stay and the day stays changed.
     """
     build = touched_days(engine).get(day, 0)
     columns = ", ".join(("day", *KEYS, *SUMS))
-    hours = hours_sql("1", "day = toDate(%(day_number)s)")
+    hours = hours_sql(_IN_SLICE, "day = toDate(%(day_number)s)")
     beside = f"delivery_hours_{secrets.token_hex(8)}"
     engine.execute(
         f"CREATE TABLE {beside} AS delivery_hours ENGINE = ReplacingMergeTree(build) "
         f"PARTITION BY day ORDER BY ({_SORTED_BY})"
     )
     try:
-        engine.execute(
-            bind(
-                f"INSERT INTO {beside} ({columns}, build) "  # noqa: S608 - names of ours
-                f"SELECT {columns}, toUInt64(%(build)s) AS build FROM ({hours}) AS made",
-                {"day_number": day, "build": build},
+        for part in _slices(engine, day, slice_rows):
+            engine.execute(
+                bind(
+                    f"INSERT INTO {beside} ({columns}, build) "  # noqa: S608 - names of ours
+                    f"SELECT {columns}, toUInt64(%(build)s) AS build FROM ({hours}) AS made",
+                    {"day_number": day, "build": build, **part.values()},
+                )
             )
-        )
         ((count,),) = engine.execute(f"SELECT count() AS n FROM {beside}").rows  # noqa: S608
         engine.execute(
             bind(
@@ -123,6 +141,38 @@ def build_day(engine: AnalyticsEngine, day: int) -> int:
     return count
 
 
+class _Slice(NamedTuple):
+    """Neighbours in the table's order, from one (advertiser, campaign) to another."""
+
+    advertiser_first: int
+    campaign_first: int
+    advertiser_last: int
+    campaign_last: int
+
+    def values(self) -> dict[str, Value]:
+        """Returns the values of ``_IN_SLICE``; bounds on campaigns help within one advertiser."""
+        is_of_one = self.advertiser_first == self.advertiser_last
+        return {
+            **self._asdict(),
+            "campaign_least": self.campaign_first if is_of_one else 0,
+            "campaign_most": self.campaign_last if is_of_one else _ID_MAX,
+        }
+
+
+def _slices(engine: AnalyticsEngine, day: int, slice_rows: int) -> list[_Slice]:
+    """Returns parts of a day that the engine can sum within the time that it gives a question."""
+    slices: list[_Slice] = []
+    row_count = slice_rows
+    for row in engine.execute(bind(_CAMPAIGNS, {"day": day})).rows:
+        advertiser, campaign, rows = (int(str(cell)) for cell in row)
+        if row_count >= slice_rows:
+            slices.append(_Slice(advertiser, campaign, advertiser, campaign))
+            row_count = 0
+        slices[-1] = slices[-1]._replace(advertiser_last=advertiser, campaign_last=campaign)
+        row_count += rows
+    return slices
+
+
 def build_changed(engine: AnalyticsEngine, day_count_max: int = 1_000) -> tuple[int, ...]:
     """Computes the hours of changed days, the oldest first, and returns which days they were.
 
@@ -139,8 +189,8 @@ def drop_days(engine: AnalyticsEngine, table: str, first_kept: int) -> int:
     """Drops the partitions of ``table`` before day ``first_kept``; returns how many there were."""
     found = engine.execute(
         bind(
-            f"SELECT DISTINCT toUInt16(day) AS day_number FROM {table} "  # noqa: S608 - of ours
-            "WHERE day < toDate(%(first)s) ORDER BY day_number",
+            f"SELECT toUInt16(day) AS day_number FROM {table} "  # noqa: S608 - of ours
+            "WHERE day < toDate(%(first)s) GROUP BY day_number ORDER BY day_number",
             {"first": first_kept},
         )
     )
