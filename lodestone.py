@@ -1,6 +1,6 @@
 """The front door: one command, its sub-commands mapped to rooms, imports only what is asked for.
 
-    lodestone demo | serve | replay | explain | attribute | train response
+    lodestone demo | serve | replay | explain | attribute | store ... | train response
 
 Each takes ``--json``, prints progress on a terminal, and leaves with code 2 and one clear line when
 its input is bad or a file is damaged, with 1 when it cannot be done now.
@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from ledger import store_commands
 from market.errors import BadInput, Corrupt, LodestoneError
 
 app = typer.Typer(
@@ -114,6 +115,8 @@ def attribute(
     rules = rules_of(click_days, view_days, half_life_days)
     run_attribute(folder, tuple(model or ()), by, rules, as_json=as_json)
 
+
+app.add_typer(store_commands.app, name="store")
 
 train = typer.Typer(help="Train what ships (needs the extra `train`).", no_args_is_help=True)
 app.add_typer(train, name="train")
