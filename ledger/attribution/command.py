@@ -115,7 +115,7 @@ def _report(
     rows = analytics.query(_DAYS, day_ms=DAY_MS, conversion=int(EventKind.CONVERSION)).rows
     days = {int(str(day)) for (day,) in rows}
     if attributor:
-        days |= attributor.stored_days()
+        days = set(attributor.kept_days(days | attributor.stored_days()))
     written = conversion_count = 0
     tallied: dict[tuple[int, int, int], dict[str, list[int]]] = {}
     for day, paths in day_paths(analytics, sorted(days), rules):
