@@ -10,9 +10,15 @@ import argparse
 import json
 import sys
 
-from bench import decide, edge, serving
+from bench import decide, edge, serving, sizing, store
 
-BENCHES = {"decide": decide.run, "edge": edge.run, "serving": serving.run}
+BENCHES = {
+    "decide": decide.run,
+    "edge": edge.run,
+    "serving": serving.run,
+    "sizing": sizing.run,
+    "store": store.run,
+}
 
 
 def main() -> int:

@@ -21,10 +21,10 @@ class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many days each thing is kept, today included.
 
     Attributes:
-        event_days: events and their marks. Attribution looks back on them: choose more than its
-            longest window and its learning days together.
+        event_days: events and their marks.
         hour_days: hourly sums and attributions, which hold no user.
-        user_days: the pseudonym of the user in an event, and what is derived from it.
+        user_days: the pseudonym of the user in an event, and what is derived from it. Attribution
+            joins by it: choose more than its longest window and its learning days together.
     """
 
     event_days: int = 90

@@ -19,15 +19,16 @@ import pyarrow as pa
 
 from ledger.chores import Erased
 from ledger.mutation import UNLINK, mutate
+from ledger.rollup import iso_day
 from ledger.sql import bind
 from market.errors import BadInput
 from market.events import EVENT_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from ledger.analytics import AnalyticsEngine
-    from ledger.sql import Analytics, Cell
+    from ledger.sql import Analytics, Cell, Value
 
 USER_KEYS_MAX: Final = 10_000
 _KEYS_PER_MUTATION: Final = 1_000
@@ -36,8 +37,9 @@ _ROWS_PER_QUESTION: Final = 2_000
 _OF_ERASED: Final = """
 SELECT user_key FROM events
 WHERE user_key != 0 AND user_key IN (SELECT user_key FROM erased_users)
-GROUP BY user_key LIMIT %(limit)s
 """
+_OF_DAYS: Final = " AND day IN %(days)s"
+_ONE_EACH: Final = " GROUP BY user_key LIMIT %(limit)s"
 _SCALARS: Final = tuple(name for name in EVENT_DTYPE.names or () if not EVENT_DTYPE[name].shape)
 
 
@@ -64,9 +66,24 @@ def erase(engine: AnalyticsEngine, user_keys: Sequence[int], now_ms: int) -> Era
     return Erased(len(keys), _unlink(engine, keys))
 
 
-def erase_again(engine: AnalyticsEngine) -> Erased:
-    """Erases what was loaded of erased users since; see ``erase``."""
-    found = engine.execute(bind(_OF_ERASED, {"limit": USER_KEYS_MAX})).rows
+def erase_again(engine: AnalyticsEngine, days: Collection[int] | None = None) -> Erased:
+    """Erases what was loaded of erased users since; see ``erase``.
+
+    Args:
+        engine: The store.
+        days: Days to look at, of the bids, since 1970; None: all of them, which reads a column of
+            the whole table.
+    """
+    if days is not None and not days:
+        return Erased(0, 0)
+    if engine.execute("SELECT count() AS n FROM erased_users").rows == [[0]]:
+        return Erased(0, 0)
+    values: dict[str, Value] = {"limit": USER_KEYS_MAX}
+    sql = _OF_ERASED
+    if days is not None:
+        sql += _OF_DAYS
+        values["days"] = [iso_day(day) for day in sorted(days)]
+    found = engine.execute(bind(sql + _ONE_EACH, values)).rows
     keys = [int(str(key)) for (key,) in found]
     return Erased(len(keys), _unlink(engine, keys))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ledger.analytics import EngineAnalytics
 from ledger.chores import Chore, Done, Erase, Mark, Retain, RolledUp, RollUp
 from ledger.erasure import erase, erase_again
 from ledger.fraud.marking import mark
 from ledger.retention import retain
-from ledger.rollup import build_changed
+from ledger.rollup import build_changed, freshness
 
 if TYPE_CHECKING:
     from ledger.analytics import AnalyticsEngine
@@ -32,6 +33,7 @@ class Housekeeper:
             case RollUp():
                 return RolledUp(build_changed(self._engine))
             case Retain():
+                erase_again(self._engine)
                 return retain(self._engine, chore.today, chore.keep)
             case Erase():
                 return erase(self._engine, chore.user_keys, chore.now_ms)
@@ -41,11 +43,13 @@ class Housekeeper:
     def upkeep(self) -> bool:
         """Does a little of what always needs doing; returns whether there was anything.
 
-        Events of erased users that were loaded since lose their user first; then the oldest
-        changed day is computed.
+        Events of erased users that were loaded since the last roll-up of their day lose their user
+        first; then the oldest changed day is computed. What slips between the two, where others
+        load as well, is found by ``Retain``, which looks at all days.
 
         Raises:
             NotReady: the engine cannot now.
         """
-        erased = erase_again(self._engine)
+        changed = freshness(EngineAnalytics(self._engine)).changed
+        erased = erase_again(self._engine, changed)
         return bool(build_changed(self._engine, 1)) or erased.events > 0

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from ledger.measures import DIVIDED, HOUR_MS, KEYS, MONEY, SUMS, hours_sql
-from ledger.rollup import freshness, iso_day
+from ledger.rollup import Freshness, freshness, iso_day
 from ledger.sql import Cell, Value
 from market.errors import BadInput
+from market.events import DAY_MS
 from market.money import CURRENCY_NAMES, CURRENCY_NUMBERS
 from market.opportunity import Format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ledger.rollup import Freshness
     from ledger.sql import Analytics
 
 ROWS_MAX: Final = 100_000
@@ -137,7 +137,7 @@ def answer(analytics: Analytics, scope: Scope, query: Query) -> Answer:
         NotReady: the store is not there or cannot now.
     """
     asked = _checked(scope, query)
-    days = freshness(analytics)
+    days = _before(query.end_ms, freshness(analytics))
     sql, values = _sql_of(asked, scope, query, days)
     found = analytics.query(sql, **values).rows
     names = [_SHOWN.get(name) for name in asked.dimensions]
@@ -156,6 +156,15 @@ def answer(analytics: Analytics, scope: Scope, query: Query) -> Answer:
         is_cut=len(found) > query.limit,
         days_rolled=len(days.rolled),
         days_counted=len(days.changed),
+    )
+
+
+def _before(end_ms: int, days: Freshness) -> Freshness:
+    """Returns the days whose bids can have events before ``end_ms``; a day more, for clocks."""
+    last = end_ms // DAY_MS + 1
+    return Freshness(
+        frozenset(day for day in days.rolled if day <= last),
+        frozenset(day for day in days.changed if day <= last),
     )
 
 

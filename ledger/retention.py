@@ -41,13 +41,14 @@ def retain(engine: AnalyticsEngine, today: int, keep: Keep) -> Retained:
     build_changed(engine)
     _keep_from(engine, "events", first_event)
     _keep_from(engine, "delivery_hours", first_hour)
+    first_user = max(0, today - keep.user_days + 1)
+    _keep_from(engine, "users", first_user)
     event_days = drop_days(engine, "events", first_event)
     drop_days(engine, "invalid_traffic", first_event)
     hour_days = drop_days(engine, "delivery_hours", first_hour)
     found = engine.execute("SELECT name FROM system.tables WHERE database = currentDatabase()")
     if ["attributions"] in found.rows:
         drop_days(engine, "attributions", first_hour)
-    first_user = max(0, today - keep.user_days + 1)
     unlinked = mutate(
         engine, "events", UNLINK, "day < toDate(%(day)s) AND user_key != 0", {"day": first_user}
     )

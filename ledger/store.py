@@ -201,9 +201,6 @@ class Store:
         while True:
             try:
                 row_count = await self._in_engine_thread(self._loader.load_batch)
-                if row_count < _FULL_BATCH_ROWS and loop.time() >= upkeep_at:
-                    found = await self._in_engine_thread(self._keeper.upkeep)
-                    upkeep_at = loop.time() + (0.0 if found else self._upkeep_s)
             except NotReady as error:
                 if str(error) != complaint:
                     complaint = str(error)
@@ -214,7 +211,22 @@ class Store:
             async with self._has_progressed:
                 self._has_progressed.notify_all()
             if row_count < _FULL_BATCH_ROWS:
+                if loop.time() >= upkeep_at:
+                    upkeep_at = loop.time() + await self._keep_up()
                 await asyncio.sleep(POLL_S)
+
+    async def _keep_up(self) -> float:
+        """Does a little of the upkeep; returns in how many seconds to look again.
+
+        What cannot be kept up is said and tried again: it makes questions slow, not wrong, and
+        loading goes on.
+        """
+        try:
+            found = await self._in_engine_thread(self._keeper.upkeep)
+        except (NotReady, BadInput) as error:
+            _say(f"upkeep: {error}")
+            return self._upkeep_s
+        return 0.0 if found else self._upkeep_s
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers the messages of one connection until its other side closes it."""

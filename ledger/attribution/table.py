@@ -187,9 +187,9 @@ class Attributor:
 
         A day is computed from its conversions, from those of the learning days before it, and from
         touches as far back as the longest window reaches. Where retention has dropped any of them,
-        the rows that are stored know more than the events that are left.
+        or forgotten whose they were, the rows that are stored know more than what is left.
         """
-        first = kept_from(self.analytics, "events")
+        first = max(kept_from(self.analytics, name) for name in ("events", "users"))
         lookback_days = -(-self._rules.lookback_ms_max // DAY_MS)
         reach = self._rules.learning_days - 1 + lookback_days if first else 0
         return sorted(day for day in set(days) if day - reach >= first)

@@ -17,7 +17,7 @@ from tests.ledger.stores import wait_until
 _HOMES = Path("/usr/lib/postgresql")
 
 
-def _tools() -> Path | None:
+def tools() -> Path | None:
     """Where the newest server's programs are; None where there is none."""
     found = sorted(_HOMES.glob("*/bin"), key=lambda path: int(path.parent.name))
     if found:
@@ -97,10 +97,10 @@ class PostgresServer:
 
 def postgres_or_skip() -> PostgresServer:
     """Returns a running server; where none is installed, skips, or fails if one is required."""
-    tools = _tools()
-    if tools is None:
+    found = tools()
+    if found is None:
         lacking = "initdb is not installed; Debian's package postgresql has it"
         if "postgres" in os.environ.get("LODESTONE_REQUIRE", ""):
             pytest.fail(lacking)
         pytest.skip(lacking)
-    return PostgresServer(tools)
+    return PostgresServer(found)
