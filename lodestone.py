@@ -107,13 +107,18 @@ def attribute(
     click_days: Annotated[float, typer.Option(help="Window of clicks.")] = 30.0,
     view_days: Annotated[float, typer.Option(help="Window of impressions; 0: clicks only.")] = 1.0,
     half_life_days: Annotated[float, typer.Option(help="Of the model decay.")] = 7.0,
+    join_devices: Annotated[
+        bool, typer.Option("--join-devices", help="Join users who consented to be one person.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say which campaigns earned a run's conversions, by model; late events are taken in."""
     from ledger.attribution.command import rules_of, run_attribute
 
     rules = rules_of(click_days, view_days, half_life_days)
-    run_attribute(folder, tuple(model or ()), by, rules, as_json=as_json)
+    run_attribute(
+        folder, tuple(model or ()), by, rules, as_json=as_json, joins_devices=join_devices
+    )
 
 
 app.add_typer(store_commands.app, name="store")

@@ -65,7 +65,8 @@ def open_engine(deployment: Deployment) -> AnalyticsEngine:
         return ClickHouseEngine(address_of(deployment.analytics_url))
     from ledger.embedded import ChdbEngine  # noqa: PLC0415
 
-    return ChdbEngine(deployment.store_folder)
+    with _working_in(deployment.root):
+        return ChdbEngine(deployment.store_folder)
 
 
 @contextlib.contextmanager
@@ -78,11 +79,8 @@ def open_store(folder: Path) -> Generator[OpenStore]:
         NotReady: it can be neither opened nor asked.
     """
     deployment = deployment_of(folder)
-    if not deployment.analytics_url and not deployment.store_folder.exists():
-        raise BadInput(f"run folder {folder}: its store was never started; run the engine first")
     try:
-        with _working_in(deployment.root):
-            engine = open_engine(deployment)
+        engine = open_started_engine(deployment)
     except NotReady:
         if deployment.analytics_url:
             raise
@@ -96,6 +94,23 @@ def open_store(folder: Path) -> Generator[OpenStore]:
         yield OpenStore(deployment, EngineAnalytics(engine), Housekeeper(engine).do)
     finally:
         engine.close()
+
+
+def open_started_engine(deployment: Deployment) -> AnalyticsEngine:
+    """Returns the engine of a store that was started before; see ``open_engine``.
+
+    Raises:
+        BadInput: the store was never started.
+    """
+    _check_was_started(deployment)
+    return open_engine(deployment)
+
+
+def _check_was_started(deployment: Deployment) -> None:
+    if not deployment.analytics_url and not deployment.store_folder.exists():
+        raise BadInput(
+            f"run folder {deployment.root}: its store was never started; run the engine first"
+        )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """``lodestone store``: what an operator asks of a run's store, and has done to it.
 
-    lodestone store query | export | roll-up | retain | mark | access | erase | rotate-salt | audit
+    lodestone store query | export | roll-up | retain | mark
+    lodestone store consent | access | erase | rotate-salt | audit
 
 Each works beside a running engine and on a stopped one. Whatever looks at users or events, or
 changes them, leaves an entry in the run's audit log first: what was not recorded does not happen.
@@ -40,7 +41,6 @@ app = typer.Typer(
 
 AUDIT_FILE: Final = "audit.log"
 SALTS_FILE: Final = "user_salts.sealed"
-USERS_FILE: Final = "users.sqlite"
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _EVIDENCE_PER_CHORE: Final = 10_000
@@ -233,7 +233,7 @@ def access(run: Run) -> None:
 def erase(run: Run) -> None:
     """Take from every event of the user whose id stands on standard input whose it was."""
     from ledger.chores import Erase
-    from ledger.privacy.users import UserTable
+    from ledger.privacy.users import USERS_FILE, UserTable
 
     user_id = _user_id()
     with _opened(run) as store:
@@ -247,6 +247,27 @@ def erase(run: Run) -> None:
             table.erase(keys)
             table.close()
         _print(store.do(Erase(keys, now_ms)))
+
+
+@app.command()
+def consent(run: Run) -> None:
+    """Take consents to be one person on several devices from standard input, JSON a line.
+
+    A line is {"user_id", "person", "consented_ms", "consent"}; with "is_withdrawn": true the user
+    is removed. ``lodestone attribute --join-devices`` joins by them.
+    """
+    from ledger.opening import deployment_of
+    from ledger.privacy.users import USERS_FILE, UserTable, read_consents
+
+    deployment = deployment_of(run)
+    key = _privacy_key()
+    given, withdrawn = read_consents(sys.stdin.read(), _salts(deployment), key)
+    _note(deployment, "consent", f"{len(given)} pseudonyms joined, {len(withdrawn)} withdrawn")
+    table = UserTable(deployment.root / USERS_FILE, key)
+    table.put(given)
+    removed = table.erase(withdrawn)
+    table.close()
+    sys.stdout.write(f'{{"joined":{len(given)},"withdrawn":{removed}}}\n')
 
 
 @app.command("rotate-salt")

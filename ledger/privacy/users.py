@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from ledger.privacy.salts import Salts
     from ledger.privacy.secret import Secret
+
+USERS_FILE: Final = "users.sqlite"
+"""Where a run keeps it, below its folder."""
 
 _DDL: Final = """
 CREATE TABLE IF NOT EXISTS users (
@@ -59,6 +63,56 @@ class Link(msgspec.Struct, frozen=True):
             raise BadInput("user link: user key must be in 1..2^64-1, person code in 0..2^64-1")
         if not self.consent.strip():
             raise BadInput("user link: without a consent nobody is joined with anybody")
+
+
+class Consent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a consent platform says of one user id.
+
+    Attributes:
+        user_id: as in bid requests.
+        person: what joins several of them: a login, a household; it is kept as a keyed hash.
+        consented_ms: when.
+        consent: what it was given by.
+        is_withdrawn: the user is to be joined with nobody from now on.
+    """
+
+    user_id: str
+    person: str
+    consented_ms: int
+    consent: str
+    is_withdrawn: bool = False
+
+
+def read_consents(text: str, salts: Salts, key: Secret) -> tuple[tuple[Link, ...], tuple[int, ...]]:
+    """Returns (links to put, user keys to erase) of consents, a JSON object a line.
+
+    A user is joined under every pseudonym that can still be found, so that a person stays one over
+    a change of the salt.
+
+    Raises:
+        BadInput: a line is no consent; names the line, and shows nothing of it.
+    """
+    persons = key.derive("person codes").reveal()
+    links: list[Link] = []
+    withdrawn: list[int] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            said = msgspec.json.decode(line, type=Consent)
+        except msgspec.MsgspecError:
+            # Without the cause: it could quote the line, which tells of a person.
+            raise BadInput(
+                f"consents line {number}: it must be a JSON object with user_id, person, "
+                "consented_ms, consent"
+            ) from None
+        keys = salts.user_keys(said.user_id)
+        if said.is_withdrawn:
+            withdrawn += keys
+            continue
+        (code,) = _U64.unpack(hmac.digest(persons, said.person.encode(), "sha256")[: _U64.size])
+        links += [Link(each, code, said.consented_ms, said.consent) for each in keys]
+    return tuple(links), tuple(withdrawn)
 
 
 class UserTable:

@@ -16,10 +16,10 @@ import lodestone
 from ledger.privacy.salts import Salts
 from market.chance import user_key
 from market.deployment import read_deployment, write_deployment
-from market.events import EventKind
+from market.events import EVENT_DTYPE, EventKind
 from market.notices import notice_path, sign
 from tests.ledger.bids import bid_event, token_of
-from tests.ledger.stores import RunFolder, made_up_events
+from tests.ledger.stores import START_MS, RunFolder, made_up_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +35,9 @@ def run(*words, stdin="", **environment):
     """What the front door says to a command line: (code, standard output, standard error)."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     code = 0
+    room = [] if words[0] == "attribute" else ["store"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["lodestone", "store", *map(str, words)])
+        patch.setattr(sys, "argv", ["lodestone", *room, *map(str, words)])
         patch.setattr(sys, "stdin", io.StringIO(stdin))
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
@@ -146,6 +147,53 @@ def test_a_new_salt_makes_new_pseudonyms_and_the_old_are_found_until_their_time_
         # What was used until a moment ago is kept until the next change; what was old is gone.
         assert len(run("access", tmp_path, stdin=USER, **KEY)[1].splitlines()) == 3
     assert Salts(new).user_keys(USER) == (user_key(new, USER),)
+
+
+def one_click_and_one_conversion() -> np.ndarray:
+    """A click of a phone's user, and a conversion by a laptop's, of one advertiser."""
+    events = np.zeros(2, EVENT_DTYPE)
+    events["kind"] = EventKind.CLICK, EventKind.CONVERSION
+    events["bid_hi"] = events["bid_lo"] = events["id_hi"] = events["id_lo"] = 1, 2
+    events["bid_ms"] = events["ts_ms"] = events["recv_ms"] = START_MS, START_MS + 60_000
+    events["advertiser_id"] = events["campaign_id"] = 1
+    events["campaign_id"][0] = 42
+    events["account_currency"] = 840
+    events["order_code"][1] = 9
+    events["user_key"] = [user_key(bytes(16), name) for name in ("phone", "laptop")]
+    return events
+
+
+def test_devices_are_joined_by_consent_until_it_is_withdrawn(tmp_path: Path) -> None:
+    runs = RunFolder(tmp_path)
+    with runs.running() as process:
+        runs.wait_for(runs.write(one_click_and_one_conversion()), process)
+
+    def earner(*words):
+        asked = ("attribute", tmp_path, "--model", "last-click", "--json")
+        (earned,) = said(*asked, *words, **KEY)["channels"]
+        return earned["channel"]
+
+    def consents(**values):
+        return "".join(
+            json.dumps({"user_id": name, "person": "ann", "consented_ms": 5, "consent": "form 2",
+                        **values}) + "\n"
+            for name in ("phone", "laptop")
+        )  # fmt: skip
+
+    assert earner() == -1
+    code, _, err = run("attribute", tmp_path, "--join-devices", **KEY)
+    assert (code, "nobody consented" in err) == (2, True)
+    assert said("consent", tmp_path, stdin=consents(), **KEY) == {"joined": 2, "withdrawn": 0}
+    assert earner("--join-devices") == 42
+    assert earner() == -1
+    body = (tmp_path / "users.sqlite").read_bytes()
+    assert not any(word in body for word in (b"phone", b"laptop", b"ann", b"form 2"))
+    code, _, err = run("consent", tmp_path, stdin='{"user_id": "canary"}', **KEY)
+    assert (code, "line 1" in err, "canary" in err) == (2, True, False)
+    assert said("erase", tmp_path, stdin="phone", **KEY)["events"] == 1
+    gone = consents(is_withdrawn=True)
+    assert said("consent", tmp_path, stdin=gone, **KEY) == {"joined": 0, "withdrawn": 1}
+    assert earner("--join-devices") == -1
 
 
 def test_days_are_dropped_from_a_store_that_does_not_run(tmp_path: Path) -> None:
