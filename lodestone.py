@@ -1,7 +1,7 @@
 """The front door: one command, its sub-commands mapped to rooms, imports only what is asked for.
 
     lodestone demo | serve | replay | explain | attribute | calibrate | simulate | ledger ... |
-    train response
+    store ... | train response
 
 Each takes ``--json``, prints progress on a terminal, and leaves with code 2 and one clear line when
 its input is bad or a file is damaged, with 1 when it cannot be done now.
@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from ledger import store_commands
 from market.errors import BadInput, Corrupt, LodestoneError
 
 app = typer.Typer(
@@ -107,13 +108,18 @@ def attribute(
     click_days: Annotated[float, typer.Option(help="Window of clicks.")] = 30.0,
     view_days: Annotated[float, typer.Option(help="Window of impressions; 0: clicks only.")] = 1.0,
     half_life_days: Annotated[float, typer.Option(help="Of the model decay.")] = 7.0,
+    join_devices: Annotated[
+        bool, typer.Option("--join-devices", help="Join users who consented to be one person.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say which campaigns earned a run's conversions, by model; late events are taken in."""
     from ledger.attribution.command import rules_of, run_attribute
 
     rules = rules_of(click_days, view_days, half_life_days)
-    run_attribute(folder, tuple(model or ()), by, rules, as_json=as_json)
+    run_attribute(
+        folder, tuple(model or ()), by, rules, as_json=as_json, joins_devices=join_devices
+    )
 
 
 @app.command()
@@ -226,6 +232,8 @@ def ledger_reconcile(
         tolerance_micros=tolerance_micros, reference=reference, books=book, as_json=as_json,
     )  # fmt: skip
 
+
+app.add_typer(store_commands.app, name="store")
 
 train = typer.Typer(help="Train what ships (needs the extra `train`).", no_args_is_help=True)
 app.add_typer(train, name="train")

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 
-from bench import calibration, decide, edge, serving, simulator
+from bench import calibration, decide, edge, serving, simulator, sizing, store
 
 BENCHES = {
     "calibration": calibration.run,
@@ -18,6 +18,8 @@ BENCHES = {
     "edge": edge.run,
     "serving": serving.run,
     "simulator": simulator.run,
+    "sizing": sizing.run,
+    "store": store.run,
 }
 
 

@@ -16,15 +16,15 @@ Sources: IAB Tech Lab, ads.txt 1.1 (2022), app-ads.txt 1.0 (2019), sellers.json 
 from __future__ import annotations
 
 import ipaddress
-from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from market.addresses import AddressRanges
 from market.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 RELATIONS = ("DIRECT", "RESELLER")
@@ -53,37 +53,6 @@ class Seller(NamedTuple):
 
     seller_type: str
     domain: str
-
-
-class AddressRanges:
-    """A set of IP address ranges."""
-
-    def __init__(self, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
-        """Takes the networks of both versions, in any order."""
-        self._bounds: dict[int, tuple[list[int], list[int]]] = {}
-        by_version: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
-        for network in networks:
-            by_version[network.version].append(
-                (int(network.network_address), int(network.broadcast_address))
-            )
-        for version, ranges in by_version.items():
-            merged: list[list[int]] = []
-            for low, high in sorted(ranges):
-                if merged and low <= merged[-1][1] + 1:
-                    merged[-1][1] = max(merged[-1][1], high)
-                else:
-                    merged.append([low, high])
-            self._bounds[version] = [low for low, _ in merged], [high for _, high in merged]
-
-    def __contains__(self, address: str) -> bool:
-        """Returns whether an address is in one of the ranges; what is no address is in none."""
-        try:
-            parsed = ipaddress.ip_address(address.strip())
-        except ValueError:
-            return False
-        lows, highs = self._bounds[parsed.version]
-        place = bisect_right(lows, int(parsed)) - 1
-        return place >= 0 and int(parsed) <= highs[place]
 
 
 class SupplyFiles(NamedTuple):

@@ -6,10 +6,15 @@ One protocol, so that the store does not know which engine it runs on. ``ChdbEng
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from ledger.sql import Rows
+from ledger.sql import Rows, Value, bind
+
+SYNCED_TABLES: Final = ("events", "touched_days", "erased_users", "retention", "invalid_traffic")
+"""Tables whose rows are on disk when an insert returns, where the engine can do that.
+
+What else there is can be computed anew from these.
+"""
 
 
 class ArrowTable(Protocol):
@@ -56,3 +61,15 @@ class AnalyticsEngine(Protocol):
     def close(self) -> None:
         """Lets the engine's files go."""
         ...
+
+
+class EngineAnalytics:
+    """An engine as ``ledger.sql.Analytics``, for whoever has it in hand."""
+
+    def __init__(self, engine: AnalyticsEngine) -> None:
+        """Takes the engine; the caller's thread is the one that may use it."""
+        self._engine = engine
+
+    def query(self, sql: str, /, **parameters: Value) -> Rows:
+        """See ``ledger.sql.Analytics``."""
+        return self._engine.execute(bind(sql, parameters))

@@ -1,7 +1,7 @@
 """Checkpoints: what a replay of the log up to some frame comes to, so that older frames may go.
 
 ``12345.checkpoint`` in the log's folder stands for frames 1 to 12345. It is made from the log alone
-(``ledger.retention``), so a recorder that starts from it and replays the rest is the one that
+(``ledger.log_retention``), so a recorder that starts from it and replays the rest is the one that
 replayed everything. A checkpoint is whole or it is not taken.
 
 File: magic 8, format version u16, CRC-32 u32 of the body, body: msgpack, compressed.

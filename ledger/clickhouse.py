@@ -21,7 +21,9 @@ import pyarrow as pa
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error, ServerException
 
-from ledger.sql import Rows, schema_statements
+from ledger.analytics import SYNCED_TABLES
+from ledger.migration import migrate
+from ledger.sql import Rows, schema_versions
 from market.errors import BadInput, NotReady
 
 if TYPE_CHECKING:
@@ -92,9 +94,10 @@ class ClickHouseEngine:
     """An ``AnalyticsEngine`` in another process, perhaps on another machine."""
 
     def __init__(self, address: Address) -> None:
-        """Connects and makes the tables of ``schema.sql`` where they are missing.
+        """Connects and brings the tables to the last version of ``schema.sql``.
 
         Raises:
+            Corrupt: the tables were made by a later build.
             NotReady: the server is not there, or refuses the user.
         """
         self._name = f"{address.host}:{address.port}/{address.database}"
@@ -109,10 +112,10 @@ class ClickHouseEngine:
         known = self._known("system.settings", (*_QUESTION_SETTINGS, *_INSERT_SETTINGS))
         self._question_settings = _only(known, _QUESTION_SETTINGS)
         self._insert_settings = _only(known, _INSERT_SETTINGS)
-        for statement in schema_statements():
-            self.execute(statement)
+        migrate(self, schema_versions())
         for name in sorted(self._known("system.merge_tree_settings", _TABLE_SETTINGS)):
-            self.execute(f"ALTER TABLE events MODIFY SETTING {name} = 1")
+            for table in SYNCED_TABLES:
+                self.execute(f"ALTER TABLE {table} MODIFY SETTING {name} = 1")
 
     def execute(self, sql: str) -> Rows:
         """See ``AnalyticsEngine``."""

@@ -16,6 +16,7 @@ from ledger.adjustment import ADJUSTMENTS_MAX
 from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
 from ledger.inspection import inspect
+from ledger.log_retention import retain
 from ledger.reconcile import (
     Reconciliation,
     Status,
@@ -26,7 +27,6 @@ from ledger.reconcile import (
     zone_of,
 )
 from ledger.repair import repair
-from ledger.retention import retain
 from ledger.shipper import CursorFile
 from ledger.store import StoreClient
 from market.deployment import read_deployment

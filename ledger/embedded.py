@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 from chdb import session
 
+from ledger.analytics import SYNCED_TABLES
 from ledger.disk import RealDisk
-from ledger.sql import Rows, schema_statements
+from ledger.migration import migrate
+from ledger.sql import Rows, schema_versions
 from market.errors import BadInput, NotReady
 
 if TYPE_CHECKING:
@@ -41,9 +43,7 @@ _INSERT_SETTINGS: Final = (
 )
 # By default MergeTree leaves new parts to the page cache, and a power cut would take rows that the
 # cursor calls loaded. Not in schema.sql: 18.16 does not know these settings.
-_SYNC_EVENTS: Final = (
-    "ALTER TABLE events MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1"
-)
+_SYNC: Final = "fsync_after_insert = 1, fsync_part_directory = 1"
 
 _ERROR_CODE: Final = re.compile(r"Code: (\d+)\.")
 # Codes of ClickHouse's ErrorCodes.cpp that speak of the moment and not of the question:
@@ -58,7 +58,7 @@ class ChdbEngine:
     """An ``AnalyticsEngine`` in this process, with its files in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Opens the folder (created where missing) and makes the tables of ``schema.sql``.
+        """Opens the folder (created where missing), with tables of the last version.
 
         Args:
             folder: The engine's own files. Every other process that opens it is refused until this
@@ -66,6 +66,7 @@ class ChdbEngine:
 
         Raises:
             NotReady: another process has the folder open, or the disk refuses.
+            Corrupt: the tables were made by a later build.
         """
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,8 +83,11 @@ class ChdbEngine:
             raise NotReady(
                 f"analytics folder {folder}: chDB cannot open it: {_short(error)}"
             ) from error
-        for statement in (*_LIMITS, *schema_statements(), _SYNC_EVENTS):
+        for statement in _LIMITS:
             self.execute(statement)
+        migrate(self, schema_versions())
+        for table in SYNCED_TABLES:
+            self.execute(f"ALTER TABLE {table} MODIFY SETTING {_SYNC}")
 
     def execute(self, sql: str) -> Rows:
         """See ``AnalyticsEngine``."""

@@ -1,160 +1,65 @@
-"""Retention: closed segments are compressed, and go once a checkpoint stands for them.
+"""Retention: how long the store keeps what, and nothing longer.
 
-A segment goes when it is closed, when whoever follows the log has handled all of it (the store's
-cursor, the shipper's), and when its newest event is older than asked for. Before any goes, a
-checkpoint (``ledger.checkpoint``) of everything up to the last of them is on disk. It is made by
-replaying the log, here, so that the recorder is not asked and may run meanwhile: only files that it
-never touches again are looked at.
+Events go by whole days of their bids (``DROP PARTITION``), which costs nothing however many there
+are. Before a day's events go, its hours are computed for the last time; they stay as long as
+``hour_days`` say. From ``user_days`` on an event no longer says whose it was.
 
-What it deliberately does not do: it reads no clock, and it never touches the newest segment.
+The day from which on a table is kept is stored before anything is dropped. A crash in between
+leaves days that the next run drops, and never a day that looks whole and is not: nothing is
+computed from a day before ``kept_from``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
+import pyarrow as pa
 
-from ledger.archive import archive_path, compress
-from ledger.checkpoint import checkpoint_sequences, read_checkpoint, write_checkpoint
-from ledger.event_log import EVENT_LOG
-from ledger.folder import (
-    CHECKPOINT_SUFFIX,
-    archived_indices,
-    first_sequence,
-    segment_indices,
-    segment_path,
-)
-from ledger.frame import RECORDS, SegmentFile, disk_errors_of
-from ledger.record import Recorder
-from market.events import read_events
+from ledger.analytics import EngineAnalytics
+from ledger.chores import Retained
+from ledger.mutation import UNLINK, mutate
+from ledger.rollup import build_changed, drop_days, kept_from
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from ledger.checkpoint import RecorderState
-    from ledger.disk import Disk
-    from ledger.frame import Frame
-    from market.exchange import ExchangeProfile
+    from ledger.analytics import AnalyticsEngine
+    from ledger.chores import Keep
 
 
-class Retention(msgspec.Struct, frozen=True):
-    """What was done.
-
-    Attributes:
-        removed: names of the segments that are gone.
-        compressed: names of the segments that became archives.
-        saved_bytes: by compression.
-        checkpoint_sequence: last frame that the newest checkpoint stands for; 0 = there is none.
-    """
-
-    removed: tuple[str, ...]
-    compressed: tuple[str, ...]
-    saved_bytes: int
-    checkpoint_sequence: int
-
-
-def retain(
-    folder: Path,
-    disk: Disk,
-    exchanges: Sequence[ExchangeProfile],
-    *,
-    handled_sequence: int,
-    oldest_ms: int,
-) -> Retention:
-    """Compresses what is closed, and removes what is handled and older than ``oldest_ms``.
-
-    It can be killed at any moment and run again. One at a time for a log.
+def retain(engine: AnalyticsEngine, today: int, keep: Keep) -> Retained:
+    """Drops what is older than it may be.
 
     Args:
-        folder: The event log; its recorder may be running.
-        disk: The disk it lies on.
-        exchanges: The deployment's profiles, as the recorder has them.
-        handled_sequence: Up to which frame every follower has handled the log.
-        oldest_ms: Segments whose newest event was received before this may go.
+        engine: The store; only its own process may.
+        today: Day since 1970, UTC, that is the last one to keep.
+        keep: How long.
 
     Raises:
-        Corrupt: the log is damaged; nothing was removed.
-        NotReady: the disk refuses.
+        NotReady: the engine cannot now; the same call does the rest.
     """
-    closed = segment_indices(folder, disk)[:-1]
-    removable = _removable(folder, disk, closed, handled_sequence, oldest_ms)
-    removed: list[str] = []
-    if removable:
-        state = _replayed(folder, disk, exchanges, removable)
-        write_checkpoint(folder, disk, state)
-        removed = _remove(folder, disk, removable, state.sequence)
-    packed = archived_indices(folder, disk)
-    left = [index for index in closed if index not in set(removable) and index not in packed]
-    saved = sum(compress(disk, segment_path(folder, index)) for index in left)
-    return Retention(
-        removed=tuple(removed),
-        compressed=tuple(segment_path(folder, index).name for index in left),
-        saved_bytes=saved,
-        checkpoint_sequence=max(checkpoint_sequences(folder, disk), default=0),
+    first_event = max(0, today - keep.event_days + 1)
+    first_hour = max(0, today - keep.hour_days + 1)
+    build_changed(engine)
+    _keep_from(engine, "events", first_event)
+    _keep_from(engine, "delivery_hours", first_hour)
+    first_user = max(0, today - keep.user_days + 1)
+    _keep_from(engine, "users", first_user)
+    event_days = drop_days(engine, "events", first_event)
+    drop_days(engine, "invalid_traffic", first_event)
+    hour_days = drop_days(engine, "delivery_hours", first_hour)
+    found = engine.execute("SELECT name FROM system.tables WHERE database = currentDatabase()")
+    if ["attributions"] in found.rows:
+        drop_days(engine, "attributions", first_hour)
+    unlinked = mutate(
+        engine, "events", UNLINK, "day < toDate(%(day)s) AND user_key != 0", {"day": first_user}
     )
+    return Retained(event_days, hour_days, unlinked)
 
 
-def _removable(
-    folder: Path, disk: Disk, closed: list[int], handled_sequence: int, oldest_ms: int
-) -> list[int]:
-    """Returns the oldest segments that may go, up to the first that may not."""
-    found: list[int] = []
-    for index in closed:
-        if first_sequence(disk, segment_path(folder, index + 1), EVENT_LOG) > handled_sequence + 1:
-            break
-        newest_ms = -(2**63)
-        with SegmentFile(disk, segment_path(folder, index), EVENT_LOG) as segment:
-            while (frame := segment.next_frame()) is not None:
-                if frame.kind == RECORDS:
-                    received = read_events(frame.body, frame.schema_version)["recv_ms"]
-                    newest_ms = max(newest_ms, int(received.max()))
-            segment.refuse_damage(is_last=False)
-        if newest_ms >= oldest_ms:
-            break
-        found.append(index)
-    return found
-
-
-def _replayed(
-    folder: Path, disk: Disk, exchanges: Sequence[ExchangeProfile], indices: list[int]
-) -> RecorderState:
-    """Returns what everything up to the last of these segments comes to."""
-    core = Recorder(exchanges, 1)
-    before = read_checkpoint(folder, disk)
-    if before is not None:
-        core.restore(before)
-
-    def take(frame: Frame) -> None:
-        if frame.sequence > core.sequence:
-            core.replay(frame)
-
-    sequence: int | None = None
-    for index in indices:
-        path = segment_path(folder, index)
-        with SegmentFile(disk, path, EVENT_LOG, sequence=sequence) as segment:
-            while (frame := segment.next_frame()) is not None:
-                take(frame)
-            segment.refuse_damage(is_last=False)
-            sequence = segment.sequence
-    return core.state()
-
-
-def _remove(folder: Path, disk: Disk, indices: list[int], sequence: int) -> list[str]:
-    """Removes segments, oldest first, and the checkpoints before ``sequence``."""
-    names: list[str] = []
-    with disk_errors_of(folder, "removing old segments"):
-        for index in indices:
-            path = segment_path(folder, index)
-            for each in (path, archive_path(path)):
-                if disk.exists(each):
-                    disk.remove(each)
-                    names.append(each.name)
-            # One by one: a power cut may bring any unsynced name back, and must leave no gap.
-            disk.fsync_folder(folder)
-        for older in checkpoint_sequences(folder, disk):
-            if older < sequence:
-                disk.remove(folder / f"{older}{CHECKPOINT_SUFFIX}")
-        disk.fsync_folder(folder)
-    return names
+def _keep_from(engine: AnalyticsEngine, name: str, day: int) -> None:
+    """Stores from when on a table is kept; that never goes back."""
+    if day > kept_from(EngineAnalytics(engine), name):
+        rows = {
+            "name": pa.array([name], pa.string()),
+            "kept_from": pa.array([day], pa.int32()).cast(pa.date32()),
+        }
+        engine.insert("retention", pa.table(rows))

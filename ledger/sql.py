@@ -30,6 +30,7 @@ _SELECT: Final = re.compile(r"\s*SELECT\b", re.IGNORECASE)
 _OUTFILE: Final = re.compile(r"\bINTO\s+OUTFILE\b", re.IGNORECASE)
 _FORMAT: Final = re.compile(r"\bFORMAT\s+\w+\s*\Z", re.IGNORECASE)
 _COMMENT: Final = re.compile(r"--[^\n]*")
+_VERSION: Final = re.compile(r"^-- version (\d+)$", re.MULTILINE)
 _ESCAPES: Final = str.maketrans(
     {
         "\\": r"\\", "'": r"\'", "\0": r"\0", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r",
@@ -126,12 +127,19 @@ def check_is_question(sql: str) -> None:
         )
 
 
-def schema_statements() -> tuple[str, ...]:
-    """Returns the statements of ``schema.sql``, in order, without comments."""
-    text = _COMMENT.sub("", Path(__file__).with_name("schema.sql").read_text("utf-8"))
+def schema_versions() -> tuple[tuple[str, ...], ...]:
+    """Returns the statements of ``schema.sql`` by version, the first first, without comments."""
+    text = Path(__file__).with_name("schema.sql").read_text("utf-8")
+    _, *versions = _VERSION.split(text)
+    numbers = [int(number) for number in versions[::2]]
+    assert numbers == list(range(1, len(numbers) + 1)), "versions of schema.sql must be 1, 2, ..."
+    return tuple(_statements(part) for part in versions[1::2])
+
+
+def _statements(text: str) -> tuple[str, ...]:
     return tuple(
         "\n".join(line for line in statement.splitlines() if line.strip())
-        for statement in text.split(";")
+        for statement in _COMMENT.sub("", text).split(";")
         if statement.strip()
     )
 

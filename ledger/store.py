@@ -10,8 +10,13 @@ questions before it (each at most ``embedded.QUERY_SECONDS_MAX``). The other thr
 signals and the stop word, so that the process leaves at once, whatever the engine is doing: leaving
 in the middle of a batch is no different from a crash, and harmless.
 
-The wire: a length (u32, little-endian), then a msgpack message: ``Question`` or ``Progress`` in,
-``Rows``, ``Loaded`` or ``Refusal`` out; in order, any number per connection.
+Once the log is loaded, the same thread keeps the tables in order, a little at a time
+(``chores.upkeep``): one day's roll-up, users that were erased. What an operator wants done to the
+store is done there, too, since no other process may write to it.
+
+The wire: a length (u32, little-endian), then a msgpack message: ``Question``, ``Progress`` or a
+``Chore`` in, ``Rows``, ``Loaded``, what was ``Done`` or ``Refusal`` out; in order, any number per
+connection.
 """
 
 from __future__ import annotations
@@ -25,10 +30,11 @@ import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from ledger.chores import Chore, Done
 from ledger.disk import RealDisk
 from ledger.sql import Rows, Value, bind, check_is_question
 from market.control import ControlBlock, Word
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ledger.analytics import AnalyticsEngine
+    from ledger.housekeeping import Housekeeper
     from ledger.loader import Loader
     from market.deployment import Deployment
 
@@ -50,6 +57,12 @@ RETRY_S: Final = 1.0
 
 PROGRESS_WAIT_S: Final = 5.0
 """How long ``Progress`` waits for its sequence before it answers how far loading has come."""
+
+UPKEEP_S: Final = 60.0
+"""Between two looks for days to roll up; while one finds something, the next follows at once."""
+
+CHORE_S: Final = 3_600.0
+"""How long a client waits for a chore."""
 
 _STOP_POLL_S: Final = 0.05
 _FULL_BATCH_ROWS: Final = 20_000
@@ -127,7 +140,16 @@ class StoreClient:
         """
         return self._ask({"type": "progress", "at_least": at_least}, Loaded).sequence
 
-    def _ask(self, request: dict[str, object], kind: type[Result]) -> Result:
+    def do(self, chore: Chore) -> Done:
+        """Has the store do a chore, and returns what was done.
+
+        Raises:
+            BadInput: the chore breaks a rule.
+            NotReady: the store is not there, or cannot now; the same chore does the rest.
+        """
+        return self._ask(chore, Done, CHORE_S)
+
+    def _ask(self, request: object, kind: Any, timeout_s: float = 0.0) -> Any:  # noqa: ANN401
         message = msgspec.msgpack.encode(request)
         if len(message) > _QUESTION_BYTES_MAX:
             raise BadInput(
@@ -135,7 +157,7 @@ class StoreClient:
             )
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(self._timeout_s)
+                connection.settimeout(max(timeout_s, self._timeout_s))
                 connection.connect(_address(self._path))
                 connection.sendall(_LENGTH.pack(len(message)) + message)
                 (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
@@ -151,9 +173,18 @@ class StoreClient:
 class Store:
     """What the process does: one engine and one loader in one thread, and who asks for them."""
 
-    def __init__(self, engine: AnalyticsEngine, loader: Loader, thread: ThreadPoolExecutor) -> None:
-        """Takes an engine, what fills it, and the single thread in which both are used."""
+    def __init__(
+        self,
+        engine: AnalyticsEngine,
+        loader: Loader,
+        keeper: Housekeeper,
+        thread: ThreadPoolExecutor,
+        upkeep_s: float = UPKEEP_S,
+    ) -> None:
+        """Takes an engine, what fills it and what keeps it in order, and the one thread of all."""
         self._engine = engine
+        self._keeper = keeper
+        self._upkeep_s = upkeep_s
         self._loader = loader
         self._thread = thread
         self._has_progressed = asyncio.Condition()
@@ -165,6 +196,8 @@ class Store:
             Corrupt: the log is damaged.
         """
         complaint = ""
+        loop = asyncio.get_running_loop()
+        upkeep_at = loop.time() + self._upkeep_s
         while True:
             try:
                 row_count = await self._in_engine_thread(self._loader.load_batch)
@@ -178,7 +211,22 @@ class Store:
             async with self._has_progressed:
                 self._has_progressed.notify_all()
             if row_count < _FULL_BATCH_ROWS:
+                if loop.time() >= upkeep_at:
+                    upkeep_at = loop.time() + await self._keep_up()
                 await asyncio.sleep(POLL_S)
+
+    async def _keep_up(self) -> float:
+        """Does a little of the upkeep; returns in how many seconds to look again.
+
+        What cannot be kept up is said and tried again: it makes questions slow, not wrong, and
+        loading goes on.
+        """
+        try:
+            found = await self._in_engine_thread(self._keeper.upkeep)
+        except (NotReady, BadInput) as error:
+            _say(f"upkeep: {error}")
+            return self._upkeep_s
+        return 0.0 if found else self._upkeep_s
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers the messages of one connection until its other side closes it."""
@@ -190,9 +238,12 @@ class Store:
 
     async def _answer(self, message: bytes) -> bytes:
         try:
-            request = msgspec.msgpack.decode(message, type=Question | Progress)
+            request = msgspec.msgpack.decode(message, type=Question | Progress | Chore)
             if isinstance(request, Progress):
                 return msgspec.msgpack.encode(Loaded(await self._wait_for(request.at_least)))
+            if not isinstance(request, Question):
+                done = await self._in_engine_thread(lambda: self._keeper.do(request))
+                return msgspec.msgpack.encode(done)
             sql = bind(request.sql, request.parameters)
             check_is_question(sql)
             return await self._in_engine_thread(lambda: self._rows_message(sql))
@@ -246,7 +297,9 @@ async def run(deployment: Deployment) -> None:
 
 async def _work(deployment: Deployment, words: memoryview) -> None:
     # Here and not above: whoever imports StoreClient must not load an engine.
+    from ledger.housekeeping import Housekeeper  # noqa: PLC0415
     from ledger.loader import Loader  # noqa: PLC0415
+    from ledger.opening import open_engine  # noqa: PLC0415
 
     address = _address(deployment.store_socket)
     thread = ThreadPoolExecutor(1, "engine")
@@ -254,28 +307,18 @@ async def _work(deployment: Deployment, words: memoryview) -> None:
     def durable_sequence() -> int | None:
         return words[Word.DURABLE_SEQUENCE] or None
 
-    def open_engine() -> Store:
-        engine = _engine_of(deployment)
+    def open_store() -> Store:
+        engine = open_engine(deployment)
         loader = Loader(engine, deployment.segment_folder, RealDisk(), durable_sequence)
-        return Store(engine, loader, thread)
+        return Store(engine, loader, Housekeeper(engine), thread)
 
-    store = await asyncio.get_running_loop().run_in_executor(thread, open_engine)
+    store = await asyncio.get_running_loop().run_in_executor(thread, open_store)
     # Only now: the engine's folder is locked, so that a socket found here is nobody's.
     async with await asyncio.start_unix_server(store.serve, address):
         try:
             await store.load()
         finally:
             deployment.store_socket.unlink(missing_ok=True)
-
-
-def _engine_of(deployment: Deployment) -> AnalyticsEngine:
-    if deployment.analytics_url:
-        from ledger.clickhouse import ClickHouseEngine, address_of  # noqa: PLC0415
-
-        return ClickHouseEngine(address_of(deployment.analytics_url))
-    from ledger.embedded import ChdbEngine  # noqa: PLC0415
-
-    return ChdbEngine(deployment.store_folder)
 
 
 def main(arguments: list[str]) -> int:

@@ -10,10 +10,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from ledger.attribution.identity import NOBODY_LINKED
 from ledger.attribution.table import Attributor, currency_name, day_credits, day_paths
 from ledger.attribution.terms import NOBODY, Level, Lookback, Model, Rules
+from ledger.opening import deployment_of, open_started_engine
 from ledger.store import StoreClient
-from market.deployment import read_deployment
 from market.errors import BadInput, NotReady
 from market.events import DAY_MS, EventKind
 
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ledger.analytics import AnalyticsEngine
+    from ledger.attribution.identity import Identity
     from ledger.attribution.table import DayCredits
     from ledger.sql import Analytics
-    from market.deployment import Deployment
 
 _WIDTH: Final = 160
 Kind = TypeVar("Kind", Model, Level)
@@ -66,7 +66,13 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def run_attribute(
-    folder: Path, models: Sequence[str], level: str, rules: Rules, *, as_json: bool
+    folder: Path,
+    models: Sequence[str],
+    level: str,
+    rules: Rules,
+    *,
+    as_json: bool,
+    joins_devices: bool = False,
 ) -> None:
     """Computes every day of a run anew, stores what changed, and prints what each channel earned.
 
@@ -75,7 +81,8 @@ def run_attribute(
         NotReady: the store can be neither opened nor asked, or its server is not there.
     """
     chosen = tuple(_named(Model, "model", name) for name in models) or tuple(Model)
-    report = attribute(folder, chosen, _named(Level, "level", level), rules)
+    identity = consented_identity(folder) if joins_devices else NOBODY_LINKED
+    report = attribute(folder, chosen, _named(Level, "level", level), rules, identity)
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
         sys.stdout.flush()
@@ -86,21 +93,46 @@ def run_attribute(
         console.print(_table(report, chosen))
 
 
-def attribute(folder: Path, models: Sequence[Model], level: Level, rules: Rules) -> Report:
-    """Returns what each channel of a run earned; see ``run_attribute``."""
-    deployment = read_deployment(folder / "deployment.json")
-    deployment = msgspec.structs.replace(deployment, folder=str(folder.resolve()))
+def consented_identity(folder: Path) -> Identity:
+    """Returns who is one person on several devices, of a run's user table.
+
+    Raises:
+        BadInput: the run has none, or its key is not in the environment.
+        Corrupt: the key is another.
+    """
+    from ledger.privacy.secret import read_secret  # noqa: PLC0415
+    from ledger.privacy.users import USERS_FILE, UserTable  # noqa: PLC0415
+
+    path = folder / USERS_FILE
+    if not path.exists():
+        raise BadInput(f"run folder {folder}: nobody consented; see `lodestone store consent`")
+    table = UserTable(path, read_secret("privacy_key", os.environ))
     try:
-        engine = _engine_of(deployment)
+        return table.identity()
+    finally:
+        table.close()
+
+
+def attribute(
+    folder: Path,
+    models: Sequence[Model],
+    level: Level,
+    rules: Rules,
+    identity: Identity = NOBODY_LINKED,
+) -> Report:
+    """Returns what each channel of a run earned; see ``run_attribute``."""
+    deployment = deployment_of(folder)
+    try:
+        engine = open_started_engine(deployment)
     except NotReady:
         if deployment.analytics_url:
             raise
         # A running store has the embedded engine's folder: it answers, but only its own process
         # may write. What it cannot answer is an error again.
-        return _report(StoreClient(deployment.store_socket), None, models, level, rules)
+        return _report(StoreClient(deployment.store_socket), None, models, level, rules, identity)
     try:
-        attributor = Attributor(engine, rules)
-        return _report(attributor.analytics, attributor, models, level, rules)
+        attributor = Attributor(engine, rules, identity)
+        return _report(attributor.analytics, attributor, models, level, rules, identity)
     finally:
         engine.close()
 
@@ -111,14 +143,15 @@ def _report(
     models: Sequence[Model],
     level: Level,
     rules: Rules,
+    identity: Identity,
 ) -> Report:
     rows = analytics.query(_DAYS, day_ms=DAY_MS, conversion=int(EventKind.CONVERSION)).rows
     days = {int(str(day)) for (day,) in rows}
     if attributor:
-        days |= attributor.stored_days()
+        days = set(attributor.kept_days(days | attributor.stored_days()))
     written = conversion_count = 0
     tallied: dict[tuple[int, int, int], dict[str, list[int]]] = {}
-    for day, paths in day_paths(analytics, sorted(days), rules):
+    for day, paths in day_paths(analytics, sorted(days), rules, identity):
         conversion_count += int((paths.conversions.at_ms // DAY_MS == day).sum())
         for model in models:
             found = day_credits(paths, day, model, level, rules)
@@ -144,22 +177,6 @@ def _tally(tallied: dict[tuple[int, int, int], dict[str, list[int]]], found: Day
         sums[0] += 1
         sums[1] += credit
         sums[2] += value
-
-
-def _engine_of(deployment: Deployment) -> AnalyticsEngine:
-    if deployment.analytics_url:
-        from ledger.clickhouse import ClickHouseEngine, address_of  # noqa: PLC0415
-
-        return ClickHouseEngine(address_of(deployment.analytics_url))
-    if not deployment.store_folder.exists():
-        raise BadInput(
-            f"run folder {deployment.root}: its store was never started; run the engine first"
-        )
-    from ledger.embedded import ChdbEngine  # noqa: PLC0415
-
-    # chDB takes a config.xml of the working folder for its own.
-    os.chdir(deployment.root)
-    return ChdbEngine(deployment.store_folder)
 
 
 def _named(kind: type[Kind], what: str, name: str) -> Kind:

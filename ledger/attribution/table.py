@@ -15,12 +15,13 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from ledger.analytics import EngineAnalytics
 from ledger.attribution.identity import NOBODY_LINKED, Identity
 from ledger.attribution.models import credits_of
 from ledger.attribution.paths import Bids, Conversions, Paths, paths_of
 from ledger.attribution.reading import read_bids, read_conversions
 from ledger.attribution.terms import Level, Model, Rules
-from ledger.sql import Rows, Value, bind
+from ledger.rollup import kept_from
 from market.events import DAY_MS, EventKind
 from market.money import CURRENCY_NAMES
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from ledger.analytics import AnalyticsEngine, ArrowTable
     from ledger.reports import Window
-    from ledger.sql import Analytics
+    from ledger.sql import Analytics, Value
 
 # One DDL for both engines, by the rules of ledger/schema.sql. The day is the UTC day on which the
 # conversion happened, the day that is computed as a whole.
@@ -164,18 +165,34 @@ class Attributor:
     ) -> Recomputed:
         """Makes the rows of each day (UTC, since 1970) what the events say now.
 
+        Days that retention has taken events from, or from what they look back on, are left as they
+        are (``kept_days``).
+
         Raises:
             BadInput: a model cannot hold a level's channels.
             NotReady: the engine refuses; some days may be done, and the same call does the rest.
         """
         day_count = conversion_count = written = 0
-        for day, paths in day_paths(self.analytics, sorted(set(days)), self._rules, self._identity):
+        kept = self.kept_days(days)
+        for day, paths in day_paths(self.analytics, kept, self._rules, self._identity):
             day_count += 1
             conversion_count += int(np.count_nonzero(paths.conversions.at_ms // DAY_MS == day))
             for model in models:
                 for level in levels:
                     written += self.store(day_credits(paths, day, model, level, self._rules))
         return Recomputed(day_count, conversion_count, written)
+
+    def kept_days(self, days: Iterable[int]) -> list[int]:
+        """Returns those of ``days`` whose events are all there, ascending.
+
+        A day is computed from its conversions, from those of the learning days before it, and from
+        touches as far back as the longest window reaches. Where retention has dropped any of them,
+        or forgotten whose they were, the rows that are stored know more than what is left.
+        """
+        first = max(kept_from(self.analytics, name) for name in ("events", "users"))
+        lookback_days = -(-self._rules.lookback_ms_max // DAY_MS)
+        reach = self._rules.learning_days - 1 + lookback_days if first else 0
+        return sorted(day for day in set(days) if day - reach >= first)
 
     def stored_days(self) -> set[int]:
         """Returns the days that have rows."""
@@ -246,18 +263,6 @@ class Attributor:
                 stored[a, b, c, d] = (e, f, g, h)
                 version = max(version, row_version)
         return stored, version
-
-
-class EngineAnalytics:
-    """An engine as ``ledger.sql.Analytics``, for whoever has it in hand."""
-
-    def __init__(self, engine: AnalyticsEngine) -> None:
-        """Takes the engine; the caller's thread is the one that may use it."""
-        self._engine = engine
-
-    def query(self, sql: str, /, **parameters: Value) -> Rows:
-        """See ``ledger.sql.Analytics``."""
-        return self._engine.execute(bind(sql, parameters))
 
 
 def day_paths(

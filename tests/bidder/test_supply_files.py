@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from bidder.supply_files import AddressRanges, Seller, read_supply_files, sellers_list
+from bidder.supply_files import Seller, read_supply_files, sellers_list
+from market.addresses import AddressRanges
 from market.errors import BadInput
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from ledger.clickhouse import ClickHouseEngine, address_of
 from ledger.disk import RealDisk
+from ledger.embedded import ChdbEngine
 from ledger.event_log import EVENT_LOG
 from ledger.segment import RECORDS, SegmentWriter
 from ledger.sql import Rows, Value, bind
@@ -266,6 +267,33 @@ def clickhouse_or_skip(folder: Path) -> ClickHouseServer:
             pytest.fail(lacking)
         pytest.skip(lacking)
     return ClickHouseServer(folder)
+
+
+@contextlib.contextmanager
+def opened_engine(name: str, folder: Path) -> Iterator[AnalyticsEngine]:
+    """An empty engine: ``chdb``, or ``clickhouse-server``, whose server then ends with it."""
+    if name == "chdb":
+        embedded = ChdbEngine(folder)
+        yield embedded
+        embedded.close()
+        return
+    running = clickhouse_or_skip(folder)
+    try:
+        remote = ClickHouseEngine(address_of(running.url))
+        yield remote
+        remote.close()
+    finally:
+        running.stop()
+
+
+def empty_tables(engine: AnalyticsEngine) -> None:
+    """Leaves the engine as a new one is."""
+    found = engine.execute(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%Tree'"
+    )
+    for (name,) in found.rows:
+        if name != "schema_versions":
+            engine.execute(f"TRUNCATE TABLE {name}")
 
 
 class Asked:

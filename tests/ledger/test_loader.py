@@ -12,7 +12,7 @@ from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
 from ledger.loader import BATCH_ROWS, Loader, event_table
 from ledger.segment import CONTROL, RECORDS, Schema, SegmentWriter
-from ledger.sql import Rows, schema_statements
+from ledger.sql import Rows, schema_versions
 from market.errors import Corrupt, NotReady
 from market.events import DAY_MS, EVENT_DTYPE, SCHEMAS
 from tests.ledger.stores import made_up_events
@@ -82,7 +82,7 @@ def loader_of(engine: ListEngine, folder: Path) -> Loader:
 
 
 def test_the_schema_has_every_field_of_an_event_with_its_type_and_in_its_order() -> None:
-    events, _ = schema_statements()
+    events, _ = schema_versions()[0]
     columns = re.findall(r"^  (\w+) (\S+?),?$", events, re.MULTILINE)
     expected = [("day", "Date")]
     for name in EVENT_DTYPE.names or ():

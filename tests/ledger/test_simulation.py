@@ -15,9 +15,9 @@ import pytest
 from ledger.checkpoint import rebuild
 from ledger.event_log import EVENT_LOG
 from ledger.frame import RECORDS
+from ledger.log_retention import retain
 from ledger.outcome import Outcome
 from ledger.record import Recorder
-from ledger.retention import retain
 from ledger.segment import SegmentReader, SegmentWriter
 from ledger.shipper import CursorFile, Shipper, events_of
 from market.errors import NotReady

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import socket
@@ -18,7 +19,7 @@ from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
 from ledger.segment import CONTROL, SegmentWriter
 from ledger.sql import Rows
-from ledger.store import StoreClient
+from ledger.store import Store, StoreClient
 from market.control import Word
 from market.errors import BadInput, NotReady
 from market.events import EVENT_DTYPE, EventKind
@@ -401,3 +402,47 @@ def test_kinds_are_told_apart(folder: RunFolder) -> None:
             "SELECT kind, count() AS count FROM events FINAL GROUP BY kind ORDER BY kind"
         ).rows
     assert rows == [[int(kind), int((events["kind"] == kind).sum())] for kind in EventKind]
+
+
+class _Keeper:
+    """Upkeep that first cannot, then finds something, then nothing."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self.results: list[Exception | bool] = [
+            NotReady("not now"), BadInput("not so"), True, False, False,
+        ]  # fmt: skip
+
+    def upkeep(self) -> bool:
+        result = self.results.pop(0)
+        self.said.append(result)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+class _NothingToLoad:
+    loaded_sequence = 7
+
+    def load_batch(self) -> int:
+        return 0
+
+
+def test_upkeep_that_fails_is_said_and_tried_again_while_loading_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keeper = _Keeper()
+    thread = ThreadPoolExecutor(1)
+    store = Store(None, _NothingToLoad(), keeper, thread, upkeep_s=0.01)
+
+    async def until_done() -> None:
+        loading = asyncio.create_task(store.load())
+        while keeper.results:
+            await asyncio.sleep(0.01)
+            assert not loading.done()
+        loading.cancel()
+
+    asyncio.run(asyncio.wait_for(until_done(), 60))
+    thread.shutdown()
+    assert [str(each) for each in keeper.said] == ["not now", "not so", "True", "False", "False"]
+    assert capsys.readouterr().err == "store: upkeep: not now\nstore: upkeep: not so\n"

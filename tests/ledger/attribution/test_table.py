@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from ledger.analytics import EngineAnalytics
 from ledger.attribution.identity import identity_of
 from ledger.attribution.journeys import STEPS_MAX, journeys
 from ledger.attribution.reading import read_bids, read_conversions
-from ledger.attribution.table import Attributor, EngineAnalytics, channel_credits
+from ledger.attribution.table import Attributor, channel_credits
 from ledger.attribution.terms import CREDIT_MICROS, NOBODY, Level, Lookback, Model, Rules
+from ledger.chores import Keep, Retain
 from ledger.clickhouse import ClickHouseEngine, address_of
 from ledger.embedded import ChdbEngine
+from ledger.housekeeping import Housekeeper
 from ledger.loader import event_table
 from ledger.reports import Window
-from ledger.sql import schema_statements
 from market.errors import BadInput
 from market.events import DAY_MS, EVENT_DTYPE, EventFlag, EventKind, event_id
 from tests.ledger.attribution.worlds import rows_of
-from tests.ledger.stores import START_MS, clickhouse_or_skip
+from tests.ledger.stores import START_MS, clickhouse_or_skip, empty_tables
 from tests.reference import attribution as reference
 
 if TYPE_CHECKING:
@@ -93,10 +95,7 @@ def engine(
 
 @pytest.fixture
 def empty(engine: AnalyticsEngine) -> AnalyticsEngine:
-    for table in ("events", "attributions"):
-        engine.execute(f"DROP TABLE IF EXISTS {table}")
-    for statement in schema_statements():
-        engine.execute(statement)
+    empty_tables(engine)
     return engine
 
 
@@ -307,3 +306,17 @@ def test_journeys_of_linked_users_are_one(empty: AnalyticsEngine) -> None:
     assert len(one) == 1
     steps = sum(len(journey.steps) for journey in apart)
     assert len(one[0].steps) == min(steps, STEPS_MAX)
+
+
+def test_days_that_retention_took_events_from_are_left_as_they_are(empty: AnalyticsEngine) -> None:
+    events = history(seed=12)
+    empty.insert("events", event_table(events))
+    attributor = Attributor(empty, RULES)
+    days = range(DAY, DAY + 3)
+    attributor.recompute(days)
+    before = stored(empty)
+    assert before
+    Housekeeper(empty).do(Retain(DAY + 2, Keep(event_days=2, hour_days=9, user_days=2)))
+    assert attributor.kept_days(days) == []
+    assert attributor.recompute(days).rows_written == 0
+    assert stored(empty) == before

@@ -12,8 +12,8 @@ from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
 from ledger.frame import SegmentFile
 from ledger.inspection import Condition, inspect
+from ledger.log_retention import retain
 from ledger.record import Recorder
-from ledger.retention import retain
 from ledger.segment import RECORDS, SegmentReader, SegmentWriter, recover
 from market.errors import Corrupt, NotReady
 from market.events import EventKind, read_events
