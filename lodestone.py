@@ -123,39 +123,6 @@ def attribute(
 
 
 @app.command()
-def simulate(
-    scenario: Annotated[str, typer.Argument(help="Name of a market, or a .toml file.")],
-    setting: Annotated[
-        list[str],
-        typer.Option(help="LAW or NAME=LAW[,gain=..][,budget=..][,target=..]; two or more."),
-    ],
-    agent: Annotated[list[int] | None, typer.Option(help="Advertisers that are steered.")] = None,
-    periods: Annotated[int, typer.Option(help="Played by every setting.")] = 50,
-    seed: Annotated[int, typer.Option(help="Of everything that happens in the market.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Periods at once.")] = 1,
-    ray: Annotated[bool, typer.Option("--ray", help="Periods as Ray tasks instead.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder; an interrupted run goes on.")] = Path(
-        "runs/simulate"
-    ),
-    as_json: Json = False,
-) -> None:
-    """Compare ways to bid in the market twin, on the same coins: what if?"""
-    from functools import partial
-
-    from simulator.what_if.command import over_threads, run_simulate
-    from simulator.what_if.setting import read_settings
-    from simulator.what_if.trial import Plan
-
-    mapper = over_threads(threads)
-    if ray:
-        from policies.training.distributed import ray_map
-
-        mapper = partial(ray_map, cpus=threads)
-    plan = Plan(scenario, seed, tuple(agent or (0,)), read_settings(setting))
-    run_simulate(plan, periods, out, mapper, as_json=as_json)
-
-
-@app.command()
 def calibrate(
     logs: Annotated[Path, typer.Argument(help="Run folder, Parquet, iPinYou or Open Bandit log.")],
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/calibration"),
