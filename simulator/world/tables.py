@@ -493,14 +493,15 @@ def _traffic(scenario: WorldScenario, users: UserArrays, agents: AgentArrays) ->
     channel_share = np.array([channel.share for channel in scenario.channels])
     by_channel *= channel_share / channel_share.sum() * _supply_factor(scenario)
     visits = shape[:, -1].sum(axis=1)
-    visits *= _holiday(scenario, 1.0, "traffic_factor") / visits.sum()
+    visits /= visits.sum()
+    crowding = _holiday(scenario, 1.0, "traffic_factor") * scenario.opportunity_count
     per_visit = scenario.organic.visits_per_opportunity * scenario.has(Mechanism.ORGANIC)
     scene_weight, channel = _scene_shares(scenario)
     categories = np.array([each.share for each in scenario.categories])
     peers = np.bincount(agents.category, minlength=categories.shape[0])
     return TrafficArrays(
-        counts=np.round(by_channel.sum(axis=1) * scenario.opportunity_count).astype(np.int64),
-        visits=np.round(visits * per_visit * scenario.opportunity_count).astype(np.int64),
+        counts=np.round(by_channel.sum(axis=1) * crowding).astype(np.int64),
+        visits=np.round(visits * per_visit * crowding).astype(np.int64),
         scene_cdf=_cdf(_never_empty(by_channel)[:, channel] * scene_weight),
         region_cdf=_cdf(shape),
         alias_share=share,
@@ -583,10 +584,8 @@ def _holiday(scenario: WorldScenario, neutral: float, field: str) -> F64:
 
 
 def _supply_factor(scenario: WorldScenario) -> F64:
-    """Returns [T, M] the factor on traffic."""
-    factor = np.repeat(
-        _holiday(scenario, 1.0, "traffic_factor")[:, None], len(scenario.channels), axis=1
-    )
+    """Returns [T, M] what supply drops leave of the traffic."""
+    factor = np.ones((scenario.tick_count, len(scenario.channels)))
     if scenario.has(Mechanism.SUPPLY_DROP):
         for shock in scenario.shocks:
             if isinstance(shock, SupplyDrop):
