@@ -23,7 +23,7 @@ $(VENV)/base.stamp: pyproject.toml | $(BIN)/python
 # torch first and alone: a package that depends on it would bring a build of several gigabytes.
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[train,scale,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,scale,research,dev]'
 	@touch $@ $(VENV)/base.stamp
 
 demo: $(VENV)/base.stamp ## Run the main job: campaigns, bids, money, reports, on one machine.

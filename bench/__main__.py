@@ -10,9 +10,14 @@ import argparse
 import json
 import sys
 
-from bench import decide, edge, serving
+from bench import decide, edge, serving, simulator
 
-BENCHES = {"decide": decide.run, "edge": edge.run, "serving": serving.run}
+BENCHES = {
+    "decide": decide.run,
+    "edge": edge.run,
+    "serving": serving.run,
+    "simulator": simulator.run,
+}
 
 
 def main() -> int:

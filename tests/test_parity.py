@@ -268,7 +268,7 @@ def test_http_and_process_spend_the_same_to_the_micro(live, rehearsed):
 
 
 def test_the_comparison_sees_one_changed_constant(live, monkeypatch):
-    monkeypatch.setattr(pid, "LIMIT_GAIN", pid.LIMIT_GAIN * 1.01)
+    monkeypatch.setattr(pid, "PRIOR_CONVERSIONS", pid.PRIOR_CONVERSIONS * 1.01)
     decisions, _, agent, _ = _rehearse(live)
     found = _differences(live.decisions, decisions, _DECIDED)
     assert {"price_cpm_micros", "amount_micros"} & set(found)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from market.kernel import kernel
+from market.kernel import bare_kernel, kernel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,7 +54,7 @@ def rank(
                 row[j] = min(mine, other)
 
 
-@kernel
+@bare_kernel
 def price(
     rule: int,
     ladder: npt.NDArray[np.int64],
@@ -76,7 +76,8 @@ def price(
     Source: Edelman, Ostrovsky and Schwarz 2007 (the rules of GSP and VCG); Varian 2007.
     """
     if rule == FIRST_PRICE:
-        out[:sold_count] = ladder[:sold_count]
+        for k in range(sold_count):
+            out[k] = ladder[k]
         return
     if rule != VCG:
         for k in range(sold_count):

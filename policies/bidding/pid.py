@@ -9,25 +9,18 @@ V is the model's expected conversions corrected by what was observed, so that co
 still under way do not read as failures. Gains and bounds: tuned on 400 simulated days of a
 second-price market elsewhere (policy notes of this project, "PID, min-pacing": score/U .924, target
 exceeded by more than 5 % on 1.5 % of days), with 48 ticks a day: w = min(48 tick / span, 1) makes
-shorter ticks add up to the same. The correction and w are ours. In a first-price auction the
+shorter ticks add up to the same. The correction and w are ours. The twin's agents bid by the same
+kernel (``market.kernels_control.pid_step``). In a first-price auction the
 cost of a win is the bid, so at C = V T the loop settles near a = 1.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
+from market.kernels_control import PACE_START, TICKS_TUNED, believed_value, pid_step
 from policies.bidding.protocol import Plan, Progress, Setting, multiplier_setting
 
-PACE_START = 0.125
-PACE_GAIN = 6.0
-PACE_INTEGRAL_GAIN = 0.1
-LIMIT_GAIN = 0.1
-TICKS_TUNED = 48
-"""Ticks of the span that the gains of both sums were tuned for."""
-LIMIT_BOUNDS = (-2.0, 1.5)
-LOG_ALPHA_BOUNDS = (-3.0, 1.0)
 PRIOR_CONVERSIONS = 20.0
 """Weight of "the model is right" in the correction, in conversions."""
 
@@ -49,32 +42,33 @@ def step(state: State, plan: Plan, progress: Progress) -> tuple[State, Setting]:
     span_ms = plan.end_at_ms - plan.start_at_ms
     time_left = min(max(plan.end_at_ms - progress.now_ms, 0) / span_ms, 1.0)
     money_left = 1.0 - progress.budget_spend_micros / plan.budget_micros
-    error = money_left - time_left
-    weight = min(TICKS_TUNED * plan.tick_ms / span_ms, 1.0)
-    error_sum = state.error_sum + weight * error
-    pace = PACE_START + PACE_GAIN * error + PACE_INTEGRAL_GAIN * error_sum
-    limit = state.limit
-    cost_ratio = 0.0
+    cost_ratio = -1.0
     if plan.has_target:
         worth_micros = believed_conversions(progress) * plan.conversion_micros
         if worth_micros > 0.0:
             cost_ratio = progress.spend_micros / worth_micros
-            limit += LIMIT_GAIN * weight * (1.0 - cost_ratio)
-        limit = min(max(limit, LIMIT_BOUNDS[0]), LIMIT_BOUNDS[1])
-    bound = min(pace, limit) if plan.has_target else pace
-    log_alpha = min(max(bound, LOG_ALPHA_BOUNDS[0]), LOG_ALPHA_BOUNDS[1])
-    alpha = math.exp(log_alpha)
-    return State(error_sum, limit), multiplier_setting(
-        alpha, _reason(alpha, error, cost_ratio, is_limited=plan.has_target and limit < pace)
+    error_sum, limit, pace, alpha = pid_step(
+        state.error_sum,
+        state.limit,
+        money_left,
+        time_left,
+        min(TICKS_TUNED * plan.tick_ms / span_ms, 1.0),
+        cost_ratio,
+        plan.has_target,
     )
+    is_limited = plan.has_target and limit < pace
+    reason = _reason(alpha, money_left - time_left, max(cost_ratio, 0.0), is_limited=is_limited)
+    return State(error_sum, limit), multiplier_setting(alpha, reason)
 
 
 def believed_conversions(progress: Progress) -> float:
     """Returns expected conversions corrected by observed / expected, shrunk towards 1."""
-    correction = (progress.conversions + PRIOR_CONVERSIONS) / (
-        progress.expected_conversions_lagged + PRIOR_CONVERSIONS
+    return believed_value(
+        float(progress.expected_conversions),
+        float(progress.conversions),
+        float(progress.expected_conversions_lagged),
+        PRIOR_CONVERSIONS,
     )
-    return progress.expected_conversions * correction
 
 
 def _reason(alpha: float, error: float, cost_ratio: float, *, is_limited: bool) -> str:

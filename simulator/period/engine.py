@@ -177,9 +177,8 @@ def clear_tick(
     more than 64 agents; default: as needed) change no result.
     """
     count = supply.value.shape[1]
-    if is_wide is None:
-        is_wide = weight.shape[0] > kernels_auction.NARROW_MAX
-    assert is_wide or weight.shape[0] <= kernels_auction.NARROW_MAX, "too many agents to be narrow"
+    has_many = weight.shape[0] > kernels_auction.NARROW_MAX
+    assert is_wide is not False or not has_many, "too many agents to be narrow"
     feedback = room.feedback(count)
     written = kernels_auction.clear_tick(
         weight,
@@ -194,11 +193,18 @@ def clear_tick(
         accounts.value_sum,
         revenue_micros,
         block,
-        is_wide,
+        has_many if is_wide is None else is_wide,
         *room.exposures,
         *feedback,
     )
-    return Exposures(*(array[:written] for array in room.exposures)), feedback
+    shown = room.exposures
+    exposures = Exposures(
+        shown.opportunity[:written],
+        shown.slot[:written],
+        shown.agent[:written],
+        shown.price_micros[:written],
+    )
+    return exposures, feedback
 
 
 def run_period(
@@ -349,7 +355,12 @@ def check_agents(agents: Agents, agent_count: int, tick_count: int) -> None:
     )
     spans = (agents.enter_tick >= 0) & (agents.enter_tick < agents.leave_tick)
     _each(spans, "leave_tick", agents.leave_tick, "must be after enter_tick, which is >= 0")
-    _each(agents.enter_tick < tick_count, "enter_tick", agents.enter_tick, f"of {tick_count} ticks")
+    _each(
+        agents.enter_tick < tick_count,
+        "enter_tick",
+        agents.enter_tick,
+        f"must be one of {tick_count} ticks",
+    )
 
 
 def check_slot_weights(slot_weights_micros: I64) -> None:

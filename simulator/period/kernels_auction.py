@@ -132,31 +132,33 @@ def rank_wide(value: F32, weight: F32, status: U8, lo: int, count: int, key: F64
 
 
 @bare_kernel
-def read_narrow(top: F32, j: int, places: int, ladder: I64, winner: I64) -> None:
-    """Fills ladder[P] and winner[P] with column j of top[P, L]: whole micros, and whose.
+def read_narrow(top: F32, count: int, ladder: I64, winner: I32) -> None:
+    """Fills ladder[:count, P] and winner[:count, P] from top[P, L]: whole micros, and whose.
 
-    What is read is gone: the agent's number is cleared from the bid in place.
+    What is read is gone: the agents' numbers are cleared from the bids in place.
     """
     bits = top.view(np.int32)
-    for k in range(places):
-        word = bits[k, j]
-        bits[k, j] = word & _NARROW_BID
-        winner[k] = np.int64(_NARROW_ID - (word & _NARROW_ID))
-        ladder[k] = np.int64(min(np.float64(top[k, j]), _BID_MAX))
+    for k in range(top.shape[0]):
+        for j in range(count):
+            winner[j, k] = _NARROW_ID - (bits[k, j] & _NARROW_ID)
+            bits[k, j] &= _NARROW_BID
+        for j in range(count):
+            ladder[j, k] = np.int64(min(np.float64(top[k, j]), _BID_MAX))
 
 
 @bare_kernel
-def read_wide(top: F64, j: int, places: int, ladder: I64, winner: I64) -> None:
+def read_wide(top: F64, count: int, ladder: I64, winner: I32) -> None:
     """As ``read_narrow``, for ``rank_wide``."""
     bits = top.view(np.int64)
-    for k in range(places):
-        word = bits[k, j]
-        bits[k, j] = word & _WIDE_BID
-        winner[k] = _WIDE_ID - (word & _WIDE_ID)
-        ladder[k] = np.int64(min(top[k, j], _BID_MAX))
+    for k in range(top.shape[0]):
+        for j in range(count):
+            winner[j, k] = np.int32(_WIDE_ID - (bits[k, j] & _WIDE_ID))
+            bits[k, j] &= _WIDE_BID
+        for j in range(count):
+            ladder[j, k] = np.int64(min(top[k, j], _BID_MAX))
 
 
-@kernel
+@bare_kernel
 def price_slots(
     rule: int,
     ladder: I64,
@@ -179,7 +181,7 @@ def price_slots(
 
 @bare_kernel
 def mark_broke(
-    winner: I64, prices: I64, shown: int, budget_micros: I64, spend_micros: I64, status: U8
+    winner: I32, prices: I64, shown: int, budget_micros: I64, spend_micros: I64, status: U8
 ) -> bool:
     """Sets the status of exposed winners that cannot pay to out; returns whether there are any."""
     is_any = False
@@ -191,8 +193,87 @@ def mark_broke(
     return is_any
 
 
+@bare_kernel
+def sell_block(
+    lo: int,
+    count: int,
+    ladder: I64,
+    winner: I32,
+    prices: I64,
+    shown_below: F32,
+    value: F32,
+    floor_micros: F32,
+    soft_floor_micros: F32,
+    exposure_draw: F32,
+    slot_count: U8,
+    rule: U8,
+    slot_weights_micros: I64,
+    min_remaining_micros: int,
+    budget_micros: I64,
+    spend_micros: I64,
+    status: U8,
+    wins: I64,
+    exposures: I64,
+    value_sum: F64,
+    revenue_micros: I64,
+    written: int,
+    opportunity: I32,
+    slot: U8,
+    agent: I32,
+    price_micros: I64,
+    min_to_win_micros: F32,
+    min_to_enter_micros: F32,
+) -> tuple[int, int]:
+    """Sells opportunities lo .. lo + count as ranked, until somebody is out.
+
+    Returns how many were sold for good (the rest must be ranked again without who is out), and
+    how many exposures are now written. ladder[L, P] and winner[L, P] are of ``read_narrow``,
+    prices[K] is scratch, shown_below[K] the slot weights; the others are those of ``clear_tick``.
+    """
+    slots = slot_weights_micros.shape[0]
+    for j in range(count):
+        n = lo + j
+        here = min(np.int64(slot_count[n]), slots)
+        bids, who = ladder[j], winner[j]
+        floor = np.int64(floor_micros[n])
+        min_to_win_micros[n] = np.float32(max(bids[here], floor))
+        min_to_enter_micros[n] = np.float32(max(bids[max(here - 1, 0)], floor))
+        sold = 0
+        while sold < here and bids[sold] >= floor:
+            sold += 1
+        if sold == 0:
+            continue
+        soft = np.int64(soft_floor_micros[n])
+        price_slots(rule[n], bids, floor, soft, slot_weights_micros, here, sold, prices)
+        shown = 0
+        while shown < sold and exposure_draw[n] < shown_below[shown]:
+            shown += 1
+        if mark_broke(who, prices, shown, budget_micros, spend_micros, status):
+            return j, written
+        for k in range(sold):
+            wins[who[k]] += 1
+        has_out = False
+        for k in range(shown):
+            a = who[k]
+            exposures[a] += 1
+            spend_micros[a] += prices[k]
+            value_sum[a] += np.float64(value[a, n])
+            revenue_micros[k] += prices[k]
+            opportunity[written] = n
+            slot[written] = k
+            agent[written] = a
+            price_micros[written] = prices[k]
+            written += 1
+            if budget_micros[a] - spend_micros[a] < min_remaining_micros:
+                status[a] = _OUT
+                has_out = True
+        if has_out:
+            return j + 1, written
+    return count, written
+
+
 @kernel
-def clear_tick(  # noqa: C901, PLR0912, PLR0915 - a tick's opportunities, in order, in one loop
+def clear_tick(
     weight: F32,
     value: F32,
     floor_micros: F32,
@@ -253,61 +334,52 @@ def clear_tick(  # noqa: C901, PLR0912, PLR0915 - a tick's opportunities, in ord
     narrow_top = np.empty((slots + 1, 0 if is_wide else length), np.float32)
     wide_key = np.empty(length if is_wide else 0, np.float64)
     wide_top = np.empty((slots + 1, length if is_wide else 0), np.float64)
-    ladder = np.empty(slots + 1, np.int64)
-    winner = np.empty(slots + 1, np.int64)
+    ladder = np.empty((length, slots + 1), np.int64)
+    winner = np.empty((length, slots + 1), np.int32)
     prices = np.empty(slots, np.int64)
     shown_below = slot_weights_micros.astype(np.float32) / np.float32(1e6)
+    for a in range(status.shape[0]):
+        if status[a] == _LIVE and budget_micros[a] - spend_micros[a] < min_remaining_micros:
+            status[a] = _OUT
     written = 0
     lo = 0
     while lo < count:
         m = min(length, count - lo)
         if is_wide:
             rank_wide(value, weight, status, lo, m, wide_key, wide_top)
+            read_wide(wide_top, m, ladder, winner)
         else:
             rank_narrow(value, weight, status, lo, m, narrow_key, narrow_top)
-        done = m
-        for j in range(m):
-            n = lo + j
-            here = min(np.int64(slot_count[n]), slots)
-            if is_wide:
-                read_wide(wide_top, j, here + 1, ladder, winner)
-            else:
-                read_narrow(narrow_top, j, here + 1, ladder, winner)
-            floor = np.int64(floor_micros[n])
-            min_to_win_micros[n] = np.float32(max(ladder[here], floor))
-            min_to_enter_micros[n] = np.float32(max(ladder[max(here - 1, 0)], floor))
-            sold = 0
-            while sold < here and ladder[sold] >= floor:
-                sold += 1
-            if sold == 0:
-                continue
-            soft = np.int64(soft_floor_micros[n])
-            price_slots(rule[n], ladder, floor, soft, slot_weights_micros, here, sold, prices)
-            shown = 0
-            while shown < sold and exposure_draw[n] < shown_below[shown]:
-                shown += 1
-            if mark_broke(winner, prices, shown, budget_micros, spend_micros, status):
-                done = j
-                break
-            has_out = False
-            for k in range(sold):
-                wins[winner[k]] += 1
-            for k in range(shown):
-                a = winner[k]
-                exposures[a] += 1
-                spend_micros[a] += prices[k]
-                value_sum[a] += np.float64(value[a, n])
-                revenue_micros[k] += prices[k]
-                opportunity[written] = n
-                slot[written] = k
-                agent[written] = a
-                price_micros[written] = prices[k]
-                written += 1
-                if budget_micros[a] - spend_micros[a] < min_remaining_micros:
-                    status[a] = _OUT
-                    has_out = True
-            if has_out:
-                done = j + 1
-                break
+            read_narrow(narrow_top, m, ladder, winner)
+        done, written = sell_block(
+            lo,
+            m,
+            ladder,
+            winner,
+            prices,
+            shown_below,
+            value,
+            floor_micros,
+            soft_floor_micros,
+            exposure_draw,
+            slot_count,
+            rule,
+            slot_weights_micros,
+            min_remaining_micros,
+            budget_micros,
+            spend_micros,
+            status,
+            wins,
+            exposures,
+            value_sum,
+            revenue_micros,
+            written,
+            opportunity,
+            slot,
+            agent,
+            price_micros,
+            min_to_win_micros,
+            min_to_enter_micros,
+        )
         lo += done
     return written

@@ -113,7 +113,7 @@ def settle_conversions(
     """
     key = stream(seed, _CONVERSION)
     for e in range(opportunity.shape[0]):
-        j, a = opportunity[e], agent[e]
+        j, a = np.int64(opportunity[e]), np.int64(agent[e])
         p = np.float64(value[a, j])
         expected_conversions[a] += p
         own = at_opportunity(key, np.uint64(period), np.uint64(first + j))

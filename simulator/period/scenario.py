@@ -113,11 +113,41 @@ class Advertisers(_Part, frozen=True):
     laws: tuple[Law, ...]
 
 
+class PriceProcess(_Part, frozen=True):
+    """Competing bids that nothing moves: what a campaign meets where competitors do not react.
+
+    Attributes:
+        level: median highest competing bid, in units of currency per exposure.
+        spread: standard deviation of its logarithm, per opportunity.
+        step: each lower competing bid is up to this share below the next higher.
+        level_spread: standard deviation of the logarithm of the level over time.
+        level_memory: correlation of that logarithm from one tick to the next.
+    """
+
+    level: Amount
+    spread: Spread
+    step: Annotated[float, Meta(ge=0.0, le=1.0)]
+    level_spread: Spread
+    level_memory: Annotated[float, Meta(ge=0.0, lt=1.0)]
+
+
+class Campaign(_Part, frozen=True):
+    """The campaign that an environment steers.
+
+    Attributes:
+        budget_factor: least and most factor on the budget that goes with its cost limit.
+    """
+
+    budget_factor: tuple[Positive, Positive]
+
+
 class PeriodScenario(_Part, frozen=True):
     """One market. See the attributes' types.
 
     Attributes:
         ticks: of a period.
+        price_process: needed by environments without competitors that react.
+        campaign: needed by environments.
     """
 
     ticks: Count
@@ -125,6 +155,8 @@ class PeriodScenario(_Part, frozen=True):
     values: Values
     auction: Auction
     advertisers: Advertisers
+    price_process: PriceProcess | None = None
+    campaign: Campaign | None = None
 
     def __post_init__(self) -> None:
         """Checks the rules that no single field can state.
@@ -138,6 +170,7 @@ class PeriodScenario(_Part, frozen=True):
             f"must be as many as divide the {self.ticks} ticks evenly",
         )  # fmt: skip
         for pointer, pair in (
+            ("/campaign/budget_factor", self.campaign.budget_factor if self.campaign else (1, 1)),
             ("/traffic/jitter", self.traffic.jitter),
             ("/values/category_factor", self.values.category_factor),
             ("/values/advertiser_factor", self.values.advertiser_factor),
