@@ -1,7 +1,7 @@
 """What people do after a tick's exposures, what they buy anyway, and what both leave behind.
 
-Probabilities are those of ``kernels_values``, computed again for the exposures alone, from the state
-at the start of the tick; all outcomes of a tick are drawn before any of them changes the state.
+Probabilities are those of ``kernels_values``, computed again for the exposures alone, from
+the state at the start of the tick; all outcomes of a tick are drawn before any of them changes it.
 
 A visit to a product's page is a potential order twice over: with the needs that advertising left
 behind, and with those that there had been without it (``made_alone``). Both are held against one
@@ -16,7 +16,7 @@ Dimension names: as in ``simulator.world.tables``; E = exposures of a tick, V = 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,19 @@ DELAY_TICKS_MAX = 1_000_000_000.0
 _F32_ONE = np.float32(1.0)
 
 
+class OrderColumns(NamedTuple):
+    """What ``draw_orders`` finds, all [O]; see ``orders.ORDER_DTYPE``."""
+
+    due_tick: I64
+    refund_tick: I64
+    first_micros: I64
+    repeat_count: I64
+    repeat_micros: I64
+    in_app_micros: I64
+    refund_micros: I64
+    is_reported: U8
+
+
 @bare_kernel
 def _logistic(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-min(max(x, -30.0), 30.0)))
@@ -127,7 +140,7 @@ def cart_score(
     scenes: SceneArrays,
     effects: Effects,
 ) -> float:
-    """Returns the log-odds of a cart that do not depend on the scene nor on a cart that was left."""
+    """Returns the log-odds of a cart, less what the scene and a cart that was left do to them."""
     return (
         agents.cart[a] + scenes.device_cart[users.device[u]]
         + scenes.region_cart[users.region[u]] + holiday_cart
@@ -182,7 +195,7 @@ def draw_outcomes(
     outcome: U8,
     expected_conversions: F64,
 ) -> None:
-    """Fills expected[E] = P(order | exposed) and outcome[E], and adds to expected_conversions[A]."""
+    """Fills expected[E] = P(order | exposed), outcome[E]; adds to expected_conversions[A]."""
     view_base = base_key(seed, _VIEW, period)
     click_base = base_key(seed, _CLICK, period)
     cart_base = base_key(seed, _CART, period)
@@ -247,9 +260,7 @@ def draw_visits(
         key = named_key(visitor_base, tick, column)
         r = first_above(region_cdf, uniform(key, 0))
         u = pick_user(share, alias, first[r], first[r + 1], uniform(key, 1), uniform(key, 2))
-        a = first_above(
-            traffic.product_cdf, uniform(named_key(product_base, tick, column), 0)
-        )
+        a = first_above(traffic.product_cdf, uniform(named_key(product_base, tick, column), 0))
         c = agents.category[a]
         angle = users.turn[u] * tick
         liking = _liking(u, a, math.cos(angle), math.sin(angle), users, agents)
@@ -299,7 +310,6 @@ def remember_exposures(
 
 @bare_kernel
 def remember_visits(
-    tick: int,
     user: I32,
     agent: I32,
     has_ordered: U8,
@@ -392,19 +402,12 @@ def draw_orders(
     agents: AgentArrays,
     orders: OrderEffects,
     tracking_loss: F64,
-    due_tick: I64,
-    refund_tick: I64,
-    first_micros: I64,
-    repeat_count: I64,
-    repeat_micros: I64,
-    in_app_micros: I64,
-    refund_micros: I64,
-    is_reported: U8,
+    found: OrderColumns,
 ) -> None:
     """Fills what orders [O] bring, and when; see ``orders.ORDER_DTYPE``.
 
-    An order without an ad falls due at once. Of an app, first_micros is 0 and in_app_micros what the
-    install brings; of goods it is the other way round.
+    An order without an ad falls due at once. Of an app, first_micros is 0 and in_app_micros what
+    the install brings; of goods it is the other way round.
     """
     delay_base = base_key(seed, _DELAY, period)
     value_base = base_key(seed, _VALUE, period)
@@ -413,6 +416,10 @@ def draw_orders(
     return_base = base_key(seed, _RETURN, period)
     attribution_base = base_key(seed, _ATTRIBUTION, period)
     tracking_base = base_key(seed, _TRACKING, period)
+    due_tick, refund_tick, is_reported = found.due_tick, found.refund_tick, found.is_reported
+    first_micros, repeat_count = found.first_micros, found.repeat_count
+    repeat_micros, in_app_micros = found.repeat_micros, found.in_app_micros
+    refund_micros = found.refund_micros
     last = tracking_loss.shape[0] - 1
     for i in range(column.shape[0]):
         a, name = agent[i], column[i]

@@ -160,7 +160,7 @@ def base_key(seed: int, purpose: int, period: int) -> np.uint64:
 
 @kernel
 def named_key(base: np.uint64, tick: int, column: int) -> np.uint64:
-    """Returns the key of an opportunity: ``at_opportunity(stream, period, tick << 32 | column)``."""
+    """Returns the key of an opportunity: ``at_opportunity`` of (period, tick << 32 | column)."""
     return mix(np.uint64(base) + ((np.uint64(tick) << _S32) | np.uint64(column)))
 
 
@@ -178,9 +178,7 @@ def first_above(cdf: F64, u: float) -> int:
 
 
 @kernel
-def pick_user(
-    share: F64, alias: I32, first: int, end: int, even: float, keep: float
-) -> int:
+def pick_user(share: F64, alias: I32, first: int, end: int, even: float, keep: float) -> int:
     """Returns a user of first .. end from two uniform draws (``kernels_tables.alias_tables``)."""
     u = first + min(np.int64(even * (end - first)), end - first - 1)
     return u if keep < share[u] else np.int64(alias[u])
@@ -212,9 +210,7 @@ def draw_crowd(
         m = channel[s]
         r = first_above(region_cdf[m], uniform(named_key(region_base, tick, j), 0))
         key = named_key(visitor_base, tick, j)
-        u = pick_user(
-            share[m], alias[m], first[r], first[r + 1], uniform(key, 0), uniform(key, 1)
-        )
+        u = pick_user(share[m], alias[m], first[r], first[r + 1], uniform(key, 0), uniform(key, 1))
         user[j] = u
         scene[j] = s
         turn[j] = uniform(named_key(rotation_base, tick, j), 0)
@@ -235,7 +231,7 @@ def draw_terms(
     slot_count: U8,
     rule: U8,
 ) -> None:
-    """Fills under which terms the opportunities of a tick are sold; see ``seam.Supply``; all [n]."""
+    """Fills under which terms a tick's opportunities are sold; see ``seam.Supply``; all [n]."""
     floor_base = base_key(seed, _FLOOR, period)
     exposure_base = base_key(seed, _EXPOSURE, period)
     median, sigma, soft = scenes.floor_micros, scenes.floor_sigma, scenes.soft_floor_factor

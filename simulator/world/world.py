@@ -17,10 +17,17 @@ import numpy.typing as npt
 from market.money import MICROS
 from simulator.period.engine import run_periods
 from simulator.world import kernels_outcome, kernels_values
-from simulator.world.kernels_outcome import CARTED, CLICKED, ORDERED, ORGANIC_COLUMN, VIEWED
+from simulator.world.building import agents_of
+from simulator.world.kernels_outcome import (
+    CARTED,
+    CLICKED,
+    ORDERED,
+    ORGANIC_COLUMN,
+    VIEWED,
+    OrderColumns,
+)
 from simulator.world.kernels_values import Crowd, UserState, new_scratch
 from simulator.world.orders import ORDER_DTYPE, incrementality
-from simulator.world.tables import agents_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +136,14 @@ class PeriodWorld:
         # Draws are named by tick and column: a shock in one tick moves no draw of the next.
         del first
         tables, count = self._tables, supply.value.shape[1]
-        self._crowd = Crowd(*(array[:count] for array in self._room))
+        room = self._room
+        self._crowd = Crowd(
+            room.user[:count],
+            room.scene[:count],
+            room.turn[:count],
+            room.cosine[:count],
+            room.sine[:count],
+        )
         kernels_values.draw_crowd(
             self._seed,
             self._period,
@@ -200,7 +214,7 @@ class PeriodWorld:
             self._state,
         )
         kernels_outcome.remember_visits(
-            tick, user, agent, has_ordered, had_ordered, tables.agents, tables.effects, self._state
+            user, agent, has_ordered, had_ordered, tables.agents, tables.effects, self._state
         )
         kernels_outcome.pass_time(tables.effects, self._state)
         self._raise_needs(tick + 1, 1.0)
@@ -246,7 +260,7 @@ class PeriodWorld:
             accounts.expected_conversions,
         )
         for total, stage in zip(self._funnel, (VIEWED, CLICKED, CARTED, ORDERED), strict=True):
-            total += np.bincount(exposures.agent[outcome >= stage], minlength=self.agent_count)
+            total[:] += np.bincount(exposures.agent[outcome >= stage], minlength=self.agent_count)
         return outcome
 
     def _visited(
@@ -288,12 +302,10 @@ class PeriodWorld:
     ) -> None:
         """Fills what the orders bring and when; ``memory`` is of those without an ad."""
         tables, count = self._tables, rows.shape[0]
-        names = (
-            "due_tick", "refund_tick", "first_micros", "repeat_count", "repeat_micros",
-            "in_app_micros", "refund_micros",
-        )  # fmt: skip
-        found = [np.empty(count, np.int64) for _ in names]
-        is_reported = np.empty(count, np.uint8)
+        found = OrderColumns(
+            *(np.empty(count, np.int64) for _ in OrderColumns._fields[:-1]),
+            is_reported=np.empty(count, np.uint8),
+        )
         remembered = np.zeros(count, np.float32)
         remembered[count - memory.shape[0] :] = memory
         kernels_outcome.draw_orders(
@@ -308,12 +320,10 @@ class PeriodWorld:
             tables.agents,
             tables.orders,
             tables.traffic.tracking_loss,
-            *found,
-            is_reported,
+            found,
         )
-        for name, column in zip(names, found, strict=True):
+        for name, column in found._asdict().items():
             rows[name] = column
-        rows["is_reported"] = is_reported
 
     def _tell(self, tick: int, rows: npt.NDArray[np.void]) -> None:
         """Keeps what accounts will be told of the reported orders, by when."""
@@ -339,10 +349,8 @@ class PeriodWorld:
 def run(
     tables: Tables, seed: int, periods: Sequence[int], *, threads: int = 1
 ) -> list[tuple[PeriodResult, PeriodWorld]]:
-    """Returns results and worlds of the periods with these numbers; the same for any ``threads``."""
+    """Returns results and worlds of the periods of these numbers; the same for any ``threads``."""
     agents = agents_of(tables)
     worlds = {period: PeriodWorld(tables, seed, period) for period in periods}
     results = run_periods(worlds.__getitem__, lambda _: agents, periods, threads=threads)
     return [(result, worlds[period]) for result, period in zip(results, periods, strict=True)]
-
-

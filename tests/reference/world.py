@@ -263,7 +263,6 @@ class SlowWorld:
 
     def settle(self, tick, crowd, exposures):
         """Returns outcomes and orders of a tick; ``exposures`` are (opportunity, agent)."""
-        effects = self.t.effects
         outcomes = [self.outcome(tick, j, crowd[j], a) for j, a in exposures]
         visits = [self.visit(tick, v) for v in range(int(self.t.traffic.visits[tick]))]
         orders = [
@@ -275,6 +274,19 @@ class SlowWorld:
             if has or had:
                 found = self.order(tick, ORGANIC + v, agent, False, has, memory)
                 orders.append(found | {"is_alone": int(had), "user": user})
+        self.remember(crowd, exposures, outcomes)
+        for user, agent, has, had, _ in visits:
+            if has:
+                self.left[user, agent] = 0.0
+                self.satisfy(self.made, user, agent)
+            if had:
+                self.satisfy(self.alone, user, agent)
+        self.fade()
+        self.needs_arise(tick + 1, 1.0)
+        return outcomes, orders
+
+    def remember(self, crowd, exposures, outcomes):
+        effects = self.t.effects
         for (j, a), reached in zip(exposures, outcomes, strict=True):
             user = crowd[j][0]
             if reached >= 1:
@@ -286,15 +298,6 @@ class SlowWorld:
             if reached == 4:
                 self.left[user, a] = 0.0
                 self.satisfy(self.made, user, a)
-        for user, agent, has, had, _ in visits:
-            if has:
-                self.left[user, agent] = 0.0
-                self.satisfy(self.made, user, agent)
-            if had:
-                self.satisfy(self.alone, user, agent)
-        self.fade()
-        self.needs_arise(tick + 1, 1.0)
-        return outcomes, orders
 
     def fade(self):
         effects = self.t.effects

@@ -7,8 +7,8 @@ from functools import cache, lru_cache
 import numpy as np
 import pytest
 
+from simulator.world.building import agents_of
 from simulator.world.mechanisms import Mechanism
-from simulator.world.tables import agents_of
 from tests.simulator.world.worlds import live, small
 
 PERIODS = range(5)

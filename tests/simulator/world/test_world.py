@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from simulator.period.engine import check_supply, run_period
 from simulator.period.seam import new_accounts, new_supply
+from simulator.world.building import agents_of, build_tables
 from simulator.world.orders import value_micros
-from simulator.world.tables import agents_of, build_tables
 from simulator.world.world import PeriodWorld, run
 from tests.simulator.world.worlds import changed, dealt, live, market_day, small
 
@@ -46,7 +48,7 @@ def test_what_is_believed_without_error_is_the_probability():
 def test_every_step_of_the_funnel_is_within_the_one_before(day):
     steps = list(day.world.funnel)
     assert (day.accounts.expected_conversions > 0).all()
-    for earlier, later in zip(steps, steps[1:], strict=False):
+    for earlier, later in pairwise(steps):
         assert (later <= earlier).all()
         assert later.sum() > 0
 

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from simulator.period.seam import Exposures, new_accounts, new_supply
+from simulator.world.building import build_tables
 from simulator.world.mechanisms import Mechanism
 from simulator.world.scenario import load
-from simulator.world.tables import build_tables
 from simulator.world.world import PeriodWorld
 
 
