@@ -117,11 +117,16 @@ def _users(scenario: WorldScenario) -> UserArrays:
         region_first=first,
         region=region.astype(np.uint8),
         device=device.astype(np.uint8),
-        taste=_taste(scenario),
-        other=drift[:, :-1].astype(np.float32),
-        turn=turn.astype(np.float32),
-        style=normals(scenario, Purpose.WORLD_STYLE, count, attributes).astype(np.float32),
-        sensitivity=sensitivity.astype(np.float32),
+        traits=np.hstack(
+            [
+                _taste(scenario),
+                drift[:, :-1],
+                normals(scenario, Purpose.WORLD_STYLE, count, attributes),
+                sensitivity[:, None],
+                turn[:, None],
+            ]
+        ).astype(np.float32),
+        interest_count=people.interest_count,
     )
 
 

@@ -1,7 +1,7 @@
 """What people do after a tick's exposures, what they buy anyway, and what both leave behind.
 
-Probabilities are those of ``kernels_values``, computed again for the exposures alone, from
-the state at the start of the tick; all outcomes of a tick are drawn before any of them changes it.
+Probabilities are those of the tick's values, from the state at its start; all outcomes of a tick
+are drawn before any of them changes the state.
 
 A visit to a product's page is a potential order twice over: with the needs that advertising left
 behind, and with those that there had been without it (``made_alone``). Both are held against one
@@ -26,7 +26,6 @@ from market.kernel import bare_kernel
 from market.kernels import normal, uniform
 from simulator.world.kernels_values import (
     base_key,
-    creative_of,
     first_above,
     named_key,
     pick_user,
@@ -93,39 +92,15 @@ def _logistic(x: float) -> float:
 
 
 @bare_kernel
-def _liking(
-    u: int, a: int, cosine: float, sine: float, users: UserArrays, agents: AgentArrays
-) -> float:
-    appeal, taste, other = agents.appeal, users.taste, users.other
+def _liking(tick: int, u: int, a: int, users: UserArrays, agents: AgentArrays) -> float:
+    appeal, own = agents.appeal[a], users.traits[u]
+    interests = appeal.shape[0]
+    angle = np.float64(own[own.shape[0] - 1]) * tick
+    cosine, sine = math.cos(angle), math.sin(angle)
     found = 0.0
-    for k in range(taste.shape[1]):
-        found += appeal[a, k] * (cosine * taste[u, k] + sine * other[u, k])
+    for k in range(interests):
+        found += appeal[k] * (cosine * own[k] + sine * own[interests + k])
     return found
-
-
-@bare_kernel
-def click_chance(
-    tick: int,
-    u: int,
-    s: int,
-    a: int,
-    g: int,
-    liking: float,
-    need: float,
-    users: UserArrays,
-    agents: AgentArrays,
-    scenes: SceneArrays,
-    effects: Effects,
-    state: UserState,
-) -> float:
-    """Returns P(click | view) of one user, scene, agent and creative."""
-    score = (
-        agents.click[a] + scenes.click[s] + scenes.device_click[users.device[u]]
-        + agents.quality[a, g] + effects.taste_click * liking + effects.need_click * need
-    )  # fmt: skip
-    for k in range(users.style.shape[1]):
-        score += users.style[u, k] * agents.style[a, g, k]
-    return _logistic(score - effects.fatigue_click * _shown(tick, u, a, effects, state))
 
 
 @bare_kernel
@@ -145,7 +120,7 @@ def cart_score(
         agents.cart[a] + scenes.device_cart[users.device[u]]
         + scenes.region_cart[users.region[u]] + holiday_cart
         + effects.taste_cart * liking + effects.need_cart * need
-        - users.sensitivity[u] * agents.price_level[a]
+        - users.traits[u, users.traits.shape[1] - 2] * agents.price_level[a]
     )  # fmt: skip
 
 
@@ -188,40 +163,42 @@ def draw_outcomes(
     users: UserArrays,
     agents: AgentArrays,
     scenes: SceneArrays,
-    effects: Effects,
-    state: UserState,
-    holiday_cart: float,
-    expected: F64,
+    surge: F32,
+    order_rate: float,
+    value: F32,
+    against: F32,
     outcome: U8,
     expected_conversions: F64,
 ) -> None:
-    """Fills expected[E] = P(order | exposed), outcome[E]; adds to expected_conversions[A]."""
+    """Fills outcome[E] and adds P(order | exposed) to expected_conversions[A].
+
+    value[A, n] and against[A, n] are those of ``fill_values``: what is believed, less the error of
+    belief, is the probability of an order, and the odds say how much of it is the click's. Where
+    nothing is believed (the product is not sold there) nobody bids, and nobody could order.
+    """
     view_base = base_key(seed, _VIEW, period)
     click_base = base_key(seed, _CLICK, period)
     cart_base = base_key(seed, _CART, period)
     order_base = base_key(seed, _CONVERSION, period)
+    user, scene, region = crowd.user, crowd.scene, users.region
+    belief, viewability = agents.belief, scenes.viewability
+    regions = scenes.region_cart.shape[0]
     for e in range(opportunity.shape[0]):
         j, a = opportunity[e], agent[e]
-        u, s = crowd.user[j], crowd.scene[j]
-        g = creative_of(crowd.turn[j], agents.shift[a], agents.quality.shape[1])
-        c = agents.category[a]
-        need = state.need[u, c] + state.made[u, c]
-        liking = _liking(u, a, crowd.cosine[j], crowd.sine[j], users, agents)
-        p_click = click_chance(
-            tick, u, s, a, g, liking, need, users, agents, scenes, effects, state
-        )
-        score = cart_score(u, a, liking, need, holiday_cart, users, agents, scenes, effects)
-        p_cart = _logistic(score + scenes.cart[s] + _left_cart(tick, u, a, effects, state))
-        expected[e] = scenes.viewability[s] * p_click * p_cart * effects.order_rate
-        expected_conversions[a] += expected[e]
+        s = scene[j]
+        believed = np.float64(belief[a, s * regions + region[user[j]]]) * surge[a]
+        p_order = value[a, j] / believed if believed > 0.0 else 0.0
+        expected_conversions[a] += p_order
         reached = EXPOSED
-        if uniform(named_key(view_base, tick, j), a) < scenes.viewability[s]:
+        if uniform(named_key(view_base, tick, j), a) < viewability[s]:
             reached = VIEWED
+            p_click = 1.0 / (1.0 + against[a, j])
             if uniform(named_key(click_base, tick, j), a) < p_click:
                 reached = CLICKED
+                p_cart = p_order / (viewability[s] * p_click * order_rate)
                 if uniform(named_key(cart_base, tick, j), a) < p_cart:
                     reached = CARTED
-                    if uniform(named_key(order_base, tick, j), a) < effects.order_rate:
+                    if uniform(named_key(order_base, tick, j), a) < order_rate:
                         reached = ORDERED
         outcome[e] = reached
 
@@ -262,8 +239,7 @@ def draw_visits(
         u = pick_user(share, alias, first[r], first[r + 1], uniform(key, 1), uniform(key, 2))
         a = first_above(traffic.product_cdf, uniform(named_key(product_base, tick, column), 0))
         c = agents.category[a]
-        angle = users.turn[u] * tick
-        liking = _liking(u, a, math.cos(angle), math.sin(angle), users, agents)
+        liking = _liking(tick, u, a, users, agents)
         alone = state.need[u, c] + state.made_alone[u, c]
         score = effects.organic_cart + cart_score(
             u, a, liking, alone, holiday_cart, users, agents, scenes, effects

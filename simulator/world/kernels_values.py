@@ -111,14 +111,11 @@ class Crowd(NamedTuple):
         user: [n].
         scene: [n].
         turn: [n] uniform in [0, 1): where the turn of the creatives stands.
-        cosine, sine: [n] of the angle by which the user's tastes have turned.
     """
 
     user: I32
     scene: I32
     turn: F32
-    cosine: F32
-    sine: F32
 
 
 class Scratch(NamedTuple):
@@ -204,7 +201,6 @@ def draw_crowd(
     share, alias, first = traffic.alias_share, traffic.alias_user, users.region_first
     channel = scenes.channel
     user, scene, turn = crowd.user, crowd.scene, crowd.turn
-    cosine, sine, angle = crowd.cosine, crowd.sine, users.turn
     for j in range(user.shape[0]):
         s = first_above(scene_cdf, uniform(named_key(scene_base, tick, j), 0))
         m = channel[s]
@@ -214,8 +210,6 @@ def draw_crowd(
         user[j] = u
         scene[j] = s
         turn[j] = uniform(named_key(rotation_base, tick, j), 0)
-        cosine[j] = math.cos(angle[u] * tick)
-        sine[j] = math.sin(angle[u] * tick)
 
 
 @bare_kernel
@@ -253,17 +247,6 @@ def draw_terms(
 
 
 @bare_kernel
-def creative_of(turn: float, shift: float, count: int) -> int:
-    """Returns whose turn it is among an agent's creatives; ``turn`` and ``shift`` in [0, 1).
-
-    Adding a constant modulo 1 keeps a draw uniform, so one draw serves all agents.
-    """
-    at = np.float32(turn) + np.float32(shift)
-    at = at - _ONE if at >= _ONE else at
-    return min(np.int64(at * np.float32(count)), count - 1)
-
-
-@bare_kernel
 def fill_values(
     tick: int,
     crowd: Crowd,
@@ -276,8 +259,12 @@ def fill_values(
     surge: F32,
     scratch: Scratch,
     value: F32,
+    against: F32,
 ) -> None:
-    """Fills value[A, n] of a tick; surge[A]. See the module for the formula.
+    """Fills value[A, n] and against[A, n] of a tick; surge[A]. See the module for the formula.
+
+    ``against`` are the odds against a click of what comes into view, exp(-click): with the value,
+    all that outcomes need to know of an exposure.
 
     Blocks of opportunities are turned round once, so that every loop over cells runs along
     contiguous rows and is compiled to vector instructions.
@@ -294,7 +281,7 @@ def fill_values(
         m = min(_BLOCK, count - lo)
         _gather(tick, lo, m, crowd, users, scenes, effects, state, holiday_cart, scratch)
         for a in range(agent_count):
-            row = value[a, lo : lo + m]
+            row, odds = value[a, lo : lo + m], against[a, lo : lo + m]
             _like(agents.appeal[a], scratch.taste, m, liking)
             needed = need[agents.category[a]]
             known, waiting = shown[a], left[a]
@@ -320,6 +307,7 @@ def fill_values(
             belief = agents.belief[a]
             factor = surge[a]
             for j in range(m):
+                odds[j] = click[j]
                 row[j] = chance[j] / ((_ONE + click[j]) * (_ONE + cart[j])) * factor
             for j in range(m):
                 row[j] *= belief[place[j]]
@@ -346,8 +334,9 @@ def _gather(
     sensitivity, chance, turn = scratch.sensitivity, scratch.chance, scratch.turn
     place = scratch.place
     user, scene = crowd.user, crowd.scene
-    user_taste, other = users.taste, users.other
-    user_style, user_sensitivity = users.style, users.sensitivity
+    traits, interests = users.traits, taste.shape[0]
+    first_style = 2 * interests
+    last = first_style + style.shape[0]
     user_region, user_device = users.region, users.device
     arisen, made, state_shown = state.need, state.made, state.shown
     state_left, touched = state.left, state.touched
@@ -363,11 +352,13 @@ def _gather(
     holiday = np.float32(holiday_cart)
     for j in range(m):
         u, s = user[lo + j], scene[lo + j]
-        cosine, sine = crowd.cosine[lo + j], crowd.sine[lo + j]
+        own = traits[u]
+        angle = np.float64(own[last + 1]) * tick
+        cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         for k in range(taste.shape[0]):
-            taste[k, j] = cosine * user_taste[u, k] + sine * other[u, k]
+            taste[k, j] = cosine * own[k] + sine * own[interests + k]
         for k in range(style.shape[0]):
-            style[k, j] = user_style[u, k]
+            style[k, j] = own[first_style + k]
         for c in range(need.shape[0]):
             need[c, j] = arisen[u, c] + made[u, c]
         if touched[u] >= 0:
@@ -380,7 +371,7 @@ def _gather(
         r, d = user_region[u], user_device[u]
         base_click[j] = scene_click[s] + device_click[d]
         base_cart[j] = scene_cart[s] + device_cart[d] + region_cart[r] + holiday
-        sensitivity[j] = user_sensitivity[u]
+        sensitivity[j] = own[last]
         chance[j] = viewability[s] * order_rate
         place[j] = s * region_count + r
         turn[j] = crowd.turn[lo + j]
@@ -425,7 +416,8 @@ def _show(
     """Fills look[L] with what the creative whose turn it is does to each user.
 
     Shapes: quality[G], styles[G, J], style[J, L], turn[L]. All creatives are computed and one is
-    kept, which costs less than looking up: loops without look-ups are vector instructions.
+    kept, which costs less than looking up: loops without look-ups are vector instructions. Adding
+    a constant modulo 1 keeps a draw uniform, so one draw is the turn of all agents.
     """
     creatives, width = styles.shape
     count = np.float32(creatives)

@@ -36,20 +36,41 @@ class UserArrays(NamedTuple):
         region_first: [R + 1] first user of each region, then U.
         region: [U].
         device: [U].
-        taste, other: [U, K] standard normal.
-        turn: [U] radians per tick.
-        style: [U, J] what a user thinks of attributes of creatives; standard normal.
-        sensitivity: [U] to prices, times its effect.
+        traits: [U, 2 K + J + 2] taste, other, style, sensitivity and turn of a user side by side,
+            since whoever needs one needs all, and users are met in no order.
+        interest_count: K.
     """
 
     region_first: I64
     region: U8
     device: U8
-    taste: F32
-    other: F32
-    turn: F32
-    style: F32
-    sensitivity: F32
+    traits: F32
+    interest_count: int
+
+    @property
+    def taste(self) -> F32:
+        """[U, K] standard normal."""
+        return self.traits[:, : self.interest_count]
+
+    @property
+    def other(self) -> F32:
+        """[U, K] standard normal."""
+        return self.traits[:, self.interest_count : 2 * self.interest_count]
+
+    @property
+    def style(self) -> F32:
+        """[U, J] what a user thinks of attributes of creatives; standard normal."""
+        return self.traits[:, 2 * self.interest_count : -2]
+
+    @property
+    def sensitivity(self) -> F32:
+        """[U] to prices, times its effect."""
+        return self.traits[:, -2]
+
+    @property
+    def turn(self) -> F32:
+        """[U] radians per tick."""
+        return self.traits[:, -1]
 
 
 class AgentArrays(NamedTuple):

@@ -75,11 +75,10 @@ class PeriodWorld:
             self._raise_needs(-age, decay**age)
         largest = int(tables.traffic.counts.max(initial=0))
         self._room = Crowd(
-            np.zeros(largest, np.int32),
-            np.zeros(largest, np.int32),
-            *(np.zeros(largest, np.float32) for _ in range(3)),
+            np.zeros(largest, np.int32), np.zeros(largest, np.int32), np.zeros(largest, np.float32)
         )
         self._crowd = self._room
+        self._odds = np.empty(agents * largest, np.float32)
         self._scratch = new_scratch(
             tables.users.taste.shape[1], tables.users.style.shape[1], categories, agents
         )
@@ -141,8 +140,6 @@ class PeriodWorld:
             room.user[:count],
             room.scene[:count],
             room.turn[:count],
-            room.cosine[:count],
-            room.sine[:count],
         )
         kernels_values.draw_crowd(
             self._seed,
@@ -177,15 +174,16 @@ class PeriodWorld:
             tables.traffic.surge[tick],
             self._scratch,
             supply.value,
+            self._against(count),
         )
 
     def settle(
         self, tick: int, first: int, supply: Supply, exposures: Exposures, accounts: Accounts
     ) -> None:
         """Draws what people did and bought anyway, books what is reported, and lets time pass."""
-        del first, supply
+        del first
         tables = self._tables
-        outcome = self._exposed(tick, exposures, accounts)
+        outcome = self._exposed(tick, supply, exposures, accounts)
         user, agent, has_ordered, had_ordered, memory = self._visited(tick)
         by_ad = np.flatnonzero(outcome == ORDERED)
         by_visit = np.flatnonzero(has_ordered | had_ordered)
@@ -235,13 +233,16 @@ class PeriodWorld:
             self._state.need,
         )
 
+    def _against(self, count: int) -> npt.NDArray[np.float32]:
+        """Returns [A, count] room for the odds against clicks of the tick that was filled last."""
+        return self._odds[: self.agent_count * count].reshape(self.agent_count, count)
+
     def _exposed(
-        self, tick: int, exposures: Exposures, accounts: Accounts
+        self, tick: int, supply: Supply, exposures: Exposures, accounts: Accounts
     ) -> npt.NDArray[np.uint8]:
         """Returns [E] how far each exposure came."""
         tables = self._tables
-        count = exposures.agent.shape[0]
-        expected, outcome = np.empty(count), np.empty(count, np.uint8)
+        outcome = np.empty(exposures.agent.shape[0], np.uint8)
         kernels_outcome.draw_outcomes(
             self._seed,
             self._period,
@@ -252,10 +253,10 @@ class PeriodWorld:
             tables.users,
             tables.agents,
             tables.scenes,
-            tables.effects,
-            self._state,
-            float(tables.traffic.holiday_cart[tick]),
-            expected,
+            tables.traffic.surge[tick],
+            tables.effects.order_rate,
+            supply.value,
+            self._against(supply.value.shape[1]),
             outcome,
             accounts.expected_conversions,
         )

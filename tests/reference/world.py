@@ -134,6 +134,8 @@ class SlowWorld:
 
     def cart(self, tick, user, scene, agent):
         c = int(self.t.agents.category[agent])
+        if not self.t.agents.sold[agent, self.t.users.region[user]]:
+            return 0.0
         return logistic(
             self.cart_odds(tick, user, agent, self.need[user, c] + self.made[user, c])
             + float(self.t.scenes.cart[scene])

@@ -93,6 +93,18 @@ def made_orders(tables, day):
     return day.world.incrementality.orders.made.sum()
 
 
+def demand_for_what_goes_with_orders(tables, day):
+    """Mean log value, in the last tick, of shoes to who ordered clothes before, and the reverse."""
+    orders, category = day.world.orders, tables.agents.category
+    orders = orders[(orders["is_real"] == 1) & (orders["tick"] < 23)]
+    demand = by_user(tables, day, 23)
+    found = [
+        demand[category == other][:, np.unique(orders["user"][category[orders["agent"]] == own])]
+        for own, other in ((2, 3), (3, 2))
+    ]
+    return np.nanmean(np.concatenate([each.ravel() for each in found]))
+
+
 def taken_orders(tables, day):
     return day.world.incrementality.orders.taken.sum()
 
@@ -216,7 +228,7 @@ STATISTIC = {
     "category_tree": likeness_within_departments,
     "price_bands": price_spread,
     "substitutes": taken_orders,
-    "complements": made_orders,
+    "complements": demand_for_what_goes_with_orders,
     "creatives": spread_over_creatives,
     "viewability": views_per_exposure,
     "floors": mean_floor,
@@ -301,12 +313,14 @@ CHANGES_OF_ORDERS = {
 
 
 def flat(tables):
-    parts = ("users", "agents", "scenes", "traffic", "effects", "orders")
-    return {
+    parts = ("agents", "scenes", "traffic", "effects", "orders")
+    named = {
         f"{part}.{name}": value
         for part in parts
         for name, value in getattr(tables, part)._asdict().items()
     }
+    users = ("region_first", "region", "device", "taste", "other", "style", "sensitivity", "turn")
+    return named | {f"users.{name}": getattr(tables.users, name) for name in users}
 
 
 @pytest.mark.parametrize("name", list(Mechanism))
