@@ -147,7 +147,7 @@ def _value_cells_per_s(tables: Tables, agents: Agents) -> float:
 
 @kernel
 def _multiply_add(x: F32, y: F32, z: F32, rounds: int) -> None:
-    """Eight multiplications and additions for each load and store, ``rounds`` times."""
+    """Nine multiplications and nine additions an element, ``rounds`` times."""
     for _ in range(rounds):
         for j in range(x.shape[0]):
             a, b, c = x[j], y[j], z[j]
@@ -161,8 +161,8 @@ def _multiply_add(x: F32, y: F32, z: F32, rounds: int) -> None:
 
 
 def _operations_per_s() -> float:
-    arrays = [np.full(ARITHMETIC_FLOATS, 0.5, np.float32) for _ in range(3)]
-    _multiply_add(*arrays, 1)
+    x, y, z = (np.full(ARITHMETIC_FLOATS, 0.5, np.float32) for _ in range(3))
+    _multiply_add(x, y, z, 1)
     start = time.perf_counter()
-    _multiply_add(*arrays, ARITHMETIC_ROUNDS)
+    _multiply_add(x, y, z, ARITHMETIC_ROUNDS)
     return 18.0 * ARITHMETIC_FLOATS * ARITHMETIC_ROUNDS / (time.perf_counter() - start)

@@ -25,6 +25,11 @@ from market.chance import Purpose
 from market.kernel import bare_kernel
 from market.kernels import normal, uniform
 from simulator.world.kernels_values import (
+    AGENT,
+    KNOWN,
+    LEFT,
+    SHOWN,
+    WRITTEN,
     base_key,
     first_above,
     named_key,
@@ -127,9 +132,9 @@ def cart_score(
 @bare_kernel
 def _place_of(u: int, a: int, state: UserState) -> int:
     """Returns where a user remembers an agent; -1 = nowhere."""
-    known = state.known
-    for i in range(np.int64(state.known_count[u])):
-        if known[u, i] == a:
+    memory = state.memory
+    for i in range(state.head[u, KNOWN]):
+        if memory[u, i, AGENT] == a:
             return i
     return -1
 
@@ -140,7 +145,7 @@ def _shown(tick: int, u: int, a: int, effects: Effects, state: UserState) -> flo
     i = _place_of(u, a, state)
     if i < 0:
         return 0.0
-    return state.shown[u, i] * effects.memory_decay[tick - state.touched[u]]
+    return state.memory[u, i, SHOWN] * effects.memory_decay[tick - state.head[u, WRITTEN]]
 
 
 @bare_kernel
@@ -149,7 +154,8 @@ def _left_cart(tick: int, u: int, a: int, effects: Effects, state: UserState) ->
     i = _place_of(u, a, state)
     if i < 0:
         return 0.0
-    return effects.left_cart * state.left[u, i] * effects.cart_decay[tick - state.touched[u]]
+    remembered = state.memory[u, i, LEFT] * effects.cart_decay[tick - state.head[u, WRITTEN]]
+    return effects.left_cart * remembered
 
 
 @bare_kernel
@@ -272,15 +278,15 @@ def remember_exposures(
         if outcome[e] == EXPOSED:
             continue
         u, a = crowd.user[opportunity[e]], agent[e]
-        _touch(tick, u, effects, state)
+        _write(tick, u, effects, state)
         i = _meet(u, a, state)
-        state.shown[u, i] += _F32_ONE
+        state.memory[u, i, SHOWN] += _F32_ONE
         if outcome[e] >= CLICKED:
             state.made[u, agents.category[a]] += np.float32(effects.halo_need)
         if outcome[e] == CARTED:
-            state.left[u, i] = _F32_ONE
+            state.memory[u, i, LEFT] = _F32_ONE
         if outcome[e] == ORDERED:
-            state.left[u, i] = np.float32(0.0)
+            state.memory[u, i, LEFT] = np.float32(0.0)
             _satisfy(state.made[u], agents.category[a], effects)
 
 
@@ -300,21 +306,22 @@ def remember_visits(
         if has_ordered[v]:
             i = _place_of(u, a, state)
             if i >= 0:
-                state.left[u, i] = np.float32(0.0)
+                state.memory[u, i, LEFT] = np.float32(0.0)
             _satisfy(state.made[u], agents.category[a], effects)
         if had_ordered[v]:
             _satisfy(state.made_alone[u], agents.category[a], effects)
 
 
 @bare_kernel
-def _touch(tick: int, u: int, effects: Effects, state: UserState) -> None:
+def _write(tick: int, u: int, effects: Effects, state: UserState) -> None:
     """Brings what a user remembers up to ``tick``."""
-    since = tick - state.touched[u]
-    if state.touched[u] >= 0 and since > 0:
-        for i in range(np.int64(state.known_count[u])):
-            state.shown[u, i] *= effects.memory_decay[since]
-            state.left[u, i] *= effects.cart_decay[since]
-    state.touched[u] = tick
+    since = tick - state.head[u, WRITTEN]
+    if since > 0:
+        memory = state.memory[u]
+        for i in range(state.head[u, KNOWN]):
+            memory[i, SHOWN] *= effects.memory_decay[since]
+            memory[i, LEFT] *= effects.cart_decay[since]
+        state.head[u, WRITTEN] = tick
 
 
 @bare_kernel
@@ -323,12 +330,12 @@ def _meet(u: int, a: int, state: UserState) -> int:
     i = _place_of(u, a, state)
     if i >= 0:
         return i
-    i = np.int64(state.known_count[u])
-    state.known[u, i] = a
-    state.shown[u, i] = np.float32(0.0)
-    state.left[u, i] = np.float32(0.0)
-    state.known_count[u] = i + 1
-    return i
+    count = np.int64(state.head[u, KNOWN])
+    state.memory[u, count, AGENT] = a
+    state.memory[u, count, SHOWN] = np.float32(0.0)
+    state.memory[u, count, LEFT] = np.float32(0.0)
+    state.head[u, KNOWN] = count + 1
+    return count
 
 
 @bare_kernel

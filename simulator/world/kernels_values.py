@@ -45,7 +45,6 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
-U16 = npt.NDArray[np.uint16]
 
 _SCENE = int(Purpose.WORLD_SCENE)
 _REGION = int(Purpose.WORLD_REGION)
@@ -86,22 +85,22 @@ class UserState(NamedTuple):
         need: [U, C] needs that arose by themselves.
         made: [U, C] needs that clicks and orders made (or took away).
         made_alone: [U, C] the same had no ad been shown.
-        known: [U, A] agents of which something is remembered, in order of their first exposure.
-        known_count: [U] how many those are.
-        shown: [U, A] their exposures in view, in the order of ``known``, as remembered at
-            ``touched``.
-        left: [U, A] whether a cart of theirs was left, the same.
-        touched: [U] tick in which shown and left were last written; -1 = never.
+        memory: [U, A, 3] what is remembered of agents, in order of their first exposure, as of the
+            tick when it was last written: AGENT, exposures in view SHOWN, whether a cart was LEFT.
+            Side by side, since users are met in no order and each array would be fetched anew.
+        head: [U, 2] how many agents are remembered, KNOWN, and when that was written, WRITTEN.
     """
 
     need: F32
     made: F32
     made_alone: F32
-    known: U16
-    known_count: U16
-    shown: F32
-    left: F32
-    touched: I32
+    memory: F32
+    head: I32
+
+
+# Columns of UserState.memory and head.
+AGENT, SHOWN, LEFT = 0, 1, 2
+KNOWN, WRITTEN = 0, 1
 
 
 class Crowd(NamedTuple):
@@ -338,9 +337,7 @@ def _gather(
     first_style = 2 * interests
     last = first_style + style.shape[0]
     user_region, user_device = users.region, users.device
-    arisen, made, state_shown = state.need, state.made, state.shown
-    state_left, touched = state.left, state.touched
-    known, known_count = state.known, state.known_count
+    arisen, made, memory, head = state.need, state.made, state.memory, state.head
     scene_click, scene_cart, viewability = scenes.click, scenes.cart, scenes.viewability
     device_click, device_cart, region_cart = (
         scenes.device_click, scenes.device_cart, scenes.region_cart,
@@ -361,13 +358,13 @@ def _gather(
             style[k, j] = own[first_style + k]
         for c in range(need.shape[0]):
             need[c, j] = arisen[u, c] + made[u, c]
-        if touched[u] >= 0:
-            faded = memory_decay[tick - touched[u]] * fatigue
-            cooled = cart_decay[tick - touched[u]] * stay
-            for i in range(np.int64(known_count[u])):
-                shown[known[u, i], j] = state_shown[u, i] * faded
-                if state_left[u, i] > _ZERO:
-                    left[known[u, i], j] = state_left[u, i] * cooled
+        since = tick - head[u, WRITTEN]
+        faded, cooled = memory_decay[since] * fatigue, cart_decay[since] * stay
+        for i in range(head[u, KNOWN]):
+            a = np.int32(memory[u, i, AGENT])
+            shown[a, j] = memory[u, i, SHOWN] * faded
+            if memory[u, i, LEFT] > _ZERO:
+                left[a, j] = memory[u, i, LEFT] * cooled
         r, d = user_region[u], user_device[u]
         base_click[j] = scene_click[s] + device_click[d]
         base_cart[j] = scene_cart[s] + device_cart[d] + region_cart[r] + holiday
@@ -380,14 +377,14 @@ def _gather(
 @bare_kernel
 def _forget(lo: int, m: int, crowd: Crowd, state: UserState, shown: F32, left: F32) -> None:
     """Clears what ``_gather`` wrote of memories: few users know more than a few agents."""
-    user, known, known_count = crowd.user, state.known, state.known_count
-    state_left = state.left
+    user, memory, head = crowd.user, state.memory, state.head
     for j in range(m):
         u = user[lo + j]
-        for i in range(np.int64(known_count[u])):
-            shown[known[u, i], j] = _ZERO
-            if state_left[u, i] > _ZERO:
-                left[known[u, i], j] = _ZERO
+        for i in range(head[u, KNOWN]):
+            a = np.int32(memory[u, i, AGENT])
+            shown[a, j] = _ZERO
+            if memory[u, i, LEFT] > _ZERO:
+                left[a, j] = _ZERO
 
 
 @bare_kernel

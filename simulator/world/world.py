@@ -64,11 +64,8 @@ class PeriodWorld:
             need=np.zeros((users, categories), np.float32),
             made=np.zeros((users, categories), np.float32),
             made_alone=np.zeros((users, categories), np.float32),
-            known=np.empty((users, agents), np.uint16),
-            known_count=np.zeros(users, np.uint16),
-            shown=np.empty((users, agents), np.float32),
-            left=np.empty((users, agents), np.float32),
-            touched=np.full(users, -1, np.int32),
+            memory=np.empty((users, agents, 3), np.float32),
+            head=np.zeros((users, 2), np.int32),
         )
         decay = tables.effects.need_decay
         for age in range(math.ceil(_HALF_LIVES_BEFORE * math.log(0.5) / math.log(decay)), -1, -1):
