@@ -18,6 +18,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from market.errors import BadInput
 from simulator.environment.markets import (
     SEED_MAX,
     Markets,
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from simulator.period.scenario import PeriodScenario
 
     Observations = npt.NDArray[np.float32]
+
+
+ENVIRONMENT_ID = "lodestone/Campaign-v0"
+"""Name for ``gymnasium.make`` and ``make_vec``; importing this module registers it."""
 
 
 def observation_space() -> spaces.Box:
@@ -73,7 +78,7 @@ class CampaignEnv(gymnasium.Env["Observations", "Observations"]):
     ) -> tuple[Observations, dict[str, Any]]:
         """Starts an episode; returns its first observation and what ``info`` says."""
         super().reset(seed=seed)
-        del options
+        _check_options(options)
         if seed is None and not self._is_started:
             seed = int(self.np_random.integers(SEED_MAX))
         observation = self._markets.reset(None if seed is None else [seed])[0]
@@ -129,7 +134,7 @@ class CampaignVectorEnv(VectorEnv["Observations", "Observations", "npt.NDArray[A
     ) -> tuple[Observations, dict[str, Any]]:
         """Starts an episode everywhere; a list must hold a seed for each environment."""
         super().reset(seed=seed if isinstance(seed, int) else None)
-        del options
+        _check_options(options)
         if isinstance(seed, list):
             seeds = [_whole(each) for each in seed]
         elif seed is not None:
@@ -158,10 +163,23 @@ class CampaignVectorEnv(VectorEnv["Observations", "Observations", "npt.NDArray[A
         )
 
 
+gymnasium.register(
+    ENVIRONMENT_ID,
+    entry_point="simulator.environment.gymnasium:CampaignEnv",
+    vector_entry_point="simulator.environment.gymnasium:CampaignVectorEnv",
+)
+
+
 def _whole(seed: int | None) -> int:
     if seed is None:
-        raise ResetNeeded("a list of seeds must hold one for each environment")
+        raise BadInput("seeds: one is None; a list must hold a seed for each environment")
     return seed
+
+
+def _check_options(options: dict[str, Any] | None) -> None:
+    """Refuses what would be ignored: a mask of environments to reset, say."""
+    if options:
+        raise BadInput(f"reset options: {sorted(options)}; there are none")
 
 
 def _info(markets: Markets, i: int) -> dict[str, Any]:

@@ -176,8 +176,10 @@ def score(result: PeriodResult, agents: Agents) -> F64:
 
 
 def _order(seed: int, category: int, count: int) -> I64:
-    own = at_opportunity(stream(seed, int(Purpose.COST_LIMIT)), np.uint64(0), np.uint64(category))
-    return np.argsort([uniform(np.uint64(own), i) for i in range(count)])
+    # Keys come back as Python ints, which a kernel that has met a small one refuses above 2^63.
+    key = np.uint64(stream(seed, int(Purpose.COST_LIMIT)))
+    own = np.uint64(at_opportunity(key, np.uint64(0), np.uint64(category)))
+    return np.argsort([uniform(own, i) for i in range(count)])
 
 
 def _counts(scenario: PeriodScenario, seed: int, period: int) -> I64:

@@ -177,6 +177,8 @@ def clear_tick(
     more than 64 agents; default: as needed) change no result.
     """
     count = supply.value.shape[1]
+    assert block > 0, "a block holds an opportunity at least"
+    assert min_remaining_micros > 0, "whoever has nothing left does not bid"
     has_many = weight.shape[0] > kernels_auction.NARROW_MAX
     assert is_wide is not False or not has_many, "too many agents to be narrow"
     feedback = room.feedback(count)
@@ -248,7 +250,8 @@ def run_period(
     for tick, count in enumerate(counts.tolist()):
         come_and_go(tick, agents, accounts)
         if bidders is not None:
-            weight[:] = _checked(bidders(View(tick, accounts, weight, supply, feedback)), tick)
+            view = View(tick, accounts, weight, supply, feedback)
+            weight[:] = _checked(bidders(view), tick, world.agent_count)
         lagged = tick - 1 - lag_ticks
         kernels_control.set_weights(
             tick,
@@ -405,10 +408,10 @@ def _each(is_good: object, name: str, values: I64 | F64 | U8, rule: str) -> None
         raise BadInput(f"agents.{name}[{wrong[0]}]: is {values[wrong[0]]}; it {rule}")
 
 
-def _checked(weight: F32, tick: int) -> F32:
+def _checked(weight: F32, tick: int, count: int) -> F32:
     # The comparison is false for NaN.
-    if not ((weight >= 0) & (weight <= WEIGHT_MAX)).all():
-        raise BadInput(f"weights of tick {tick}: must be finite, 0 to {WEIGHT_MAX:.0e}")
+    if weight.shape != (count,) or not ((weight >= 0) & (weight <= WEIGHT_MAX)).all():
+        raise BadInput(f"weights of tick {tick}: must be {count}, each 0 to {WEIGHT_MAX:.0e}")
     return weight
 
 

@@ -74,7 +74,8 @@ class Supply(NamedTuple):
         exposure_draw: [n] uniform in [0, 1): slot k is exposed iff the draw times 10^6 is below
             slot_weights_micros[k] (a slot is never exposed when one above it is not).
         slot_count: [n] slots of this opportunity, 0 to K.
-        rule: [n] ``market.auction.Rule`` of this opportunity.
+        rule: [n] ``market.auction.Rule`` of this opportunity; several slots at second price are
+            sold by GSP.
     """
 
     value: F32
@@ -103,6 +104,8 @@ class Exposures(NamedTuple):
 
 class Feedback(NamedTuple):
     """What a tick's auctions tell of the competition, per opportunity; at least the floor.
+
+    Where an opportunity has no slots, both are the highest bid.
 
     Attributes:
         min_to_win_micros: [n] bid of the first agent without a slot: with a bid above it, a winner

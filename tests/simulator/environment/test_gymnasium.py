@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
@@ -9,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from market.errors import BadInput
-from simulator.environment.gymnasium import CampaignEnv, CampaignVectorEnv
+from simulator.environment.gymnasium import ENVIRONMENT_ID, CampaignEnv, CampaignVectorEnv
 from simulator.environment.kernels_environment import OBSERVATION
 from simulator.environment.markets import Markets
 from simulator.period.scenario import load, read
@@ -126,6 +127,17 @@ def test_after_the_last_step_the_vector_starts_again_by_itself():
     assert not np.array_equal(first, observation)
 
 
+def test_gymnasium_makes_them_by_name():
+    single = gymnasium.make(ENVIRONMENT_ID, competition="agents")
+    many = gymnasium.make_vec(ENVIRONMENT_ID, 3, vectorization_mode="vector_entry_point")
+    assert isinstance(single.unwrapped, CampaignEnv)
+    assert isinstance(many.unwrapped, CampaignVectorEnv)
+    assert many.reset(seed=3)[0].shape == (3, len(OBSERVATION))
+    observations, total, _ = episode(single, 3)
+    assert len(observations) == 49
+    assert total > 0
+
+
 def test_what_a_step_returned_is_not_changed_by_the_next():
     vector = CampaignVectorEnv(2)
     vector.reset(seed=1)
@@ -141,7 +153,7 @@ def test_an_unseeded_vector_draws_a_seed_and_a_list_must_hold_one_each():
     one, _ = vector.reset()
     two, _ = CampaignVectorEnv(2).reset()
     assert not np.array_equal(one, two)
-    with pytest.raises(ResetNeeded):
+    with pytest.raises(BadInput, match="seeds: one is None"):
         vector.reset(seed=[1, None])
     with pytest.raises(BadInput, match="seeds: 3; there must be 2"):
         vector.reset(seed=[1, 2, 3])
@@ -162,6 +174,13 @@ def test_an_unseeded_vector_draws_a_seed_and_a_list_must_hold_one_each():
 def test_markets_refuse_what_they_cannot_be(given, message):
     with pytest.raises(BadInput, match=message):
         Markets(**given)
+
+
+@pytest.mark.parametrize("env", [CampaignEnv(), CampaignVectorEnv(2)])
+def test_options_that_would_be_ignored_are_refused(env):
+    env.reset(seed=1, options={})
+    with pytest.raises(BadInput, match="reset_mask"):
+        env.reset(seed=1, options={"reset_mask": [True, False]})
 
 
 def test_only_a_price_process_needs_prices():

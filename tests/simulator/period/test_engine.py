@@ -113,11 +113,13 @@ def test_weights_from_outside_hold_for_external_agents_only():
     assert seen == [(0, [0, 0], True), (1, [20, 4], False)]
 
 
-@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0, 1e13])
+@pytest.mark.parametrize(
+    "weight", [[float("nan")], [float("inf")], [-1.0], [1e13], [1.0, 1.0], 1.0]
+)
 def test_a_weight_that_is_none_is_refused(weight):
-    with pytest.raises(BadInput, match="weights of tick 0: must be finite"):
+    with pytest.raises(BadInput, match="weights of tick 0: must be 1, each 0 to"):
         run_period(Fixed([1.0], [1]), agents(1, 1, law=[EXTERNAL]),
-                   bidders=lambda _: np.array([weight], np.float32))  # fmt: skip
+                   bidders=lambda _: np.array(weight, np.float32))  # fmt: skip
 
 
 def test_laws_see_what_was_forecast_as_of_when_it_can_be_observed():
