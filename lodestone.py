@@ -1,6 +1,6 @@
 """The front door: one command, its sub-commands mapped to rooms, imports only what is asked for.
 
-    lodestone demo | serve | replay | explain | attribute | train response
+    lodestone demo | serve | replay | explain | attribute | simulate | train response
 
 Each takes ``--json``, prints progress on a terminal, and leaves with code 2 and one clear line when
 its input is bad or a file is damaged, with 1 when it cannot be done now.
@@ -113,6 +113,33 @@ def attribute(
 
     rules = rules_of(click_days, view_days, half_life_days)
     run_attribute(folder, tuple(model or ()), by, rules, as_json=as_json)
+
+
+@app.command()
+def simulate(
+    scenario: Annotated[str, typer.Argument(help="A shipped market, or a .toml file.")],
+    policy: Annotated[
+        list[str],
+        typer.Option(help="pid, constant:GAIN, pacing:GAIN or off; the first is the baseline."),
+    ],
+    agent: Annotated[list[int] | None, typer.Option(help="Whose policy; default 0.")] = None,
+    replications: Annotated[int, typer.Option(min=1, help="Days.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that happens.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Days at a time.")] = 1,
+    folder: Annotated[Path, typer.Option(help="Days that were run stay here.")] = Path(
+        "runs/what_if"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Say what other bid policies would bring in the twin, on the same days, with intervals."""
+    from simulator.what_if_command import run_simulate
+
+    code = run_simulate(
+        scenario, policy, agent or [0], replications, seed, folder, threads=threads,
+        as_json=as_json,
+    )  # fmt: skip
+    if code:
+        raise typer.Exit(code)
 
 
 train = typer.Typer(help="Train what ships (needs the extra `train`).", no_args_is_help=True)

@@ -39,7 +39,7 @@ AGENTS_MAX = 1_024
 """What users remember is held per user and agent, so memory is users times agents."""
 PARTS_MAX = 255
 """Regions and devices are bytes in the users' arrays."""
-_FOLDER = Path(__file__).parent / "scenarios"
+WORLDS_FOLDER = Path(__file__).parent / "scenarios"
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -546,7 +546,7 @@ def load(name: str) -> WorldScenario:
     Raises:
         BadInput: there is none, or it breaks the schema.
     """
-    return read(*text_of(name, _FOLDER))
+    return read(*text_of(name, WORLDS_FOLDER))
 
 
 def read(text: str, name: str) -> WorldScenario:
@@ -561,4 +561,4 @@ def read(text: str, name: str) -> WorldScenario:
 
 def shipped() -> tuple[str, ...]:
     """Returns the names of the worlds that ship."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+    return tuple(sorted(path.stem for path in WORLDS_FOLDER.glob("*.toml")))
