@@ -59,6 +59,9 @@ _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
 _BLOCK = 128
 """Opportunities at a time: what 48 agents need of them fits the second cache level."""
+_LINE = 16
+"""Single-precision numbers in a cache line."""
+_FETCHED = 15
 _STRIDE = _BLOCK + 16
 """Width of a block's rows: one of a power of two would put a column into few sets of the cache."""
 
@@ -278,6 +281,7 @@ def fill_values(
     need_click, need_cart = np.float32(effects.need_click), np.float32(effects.need_cart)
     for lo in range(0, count, _BLOCK):
         m = min(_BLOCK, count - lo)
+        scratch.look[0] = _fetch(lo, m, crowd.user, users.traits, state)
         _gather(tick, lo, m, crowd, users, scenes, effects, state, holiday_cart, scratch)
         for a in range(agent_count):
             row, odds = value[a, lo : lo + m], against[a, lo : lo + m]
@@ -311,6 +315,26 @@ def fill_values(
             for j in range(m):
                 row[j] *= belief[place[j]]
         _forget(lo, m, crowd, state, shown, left)
+
+
+@bare_kernel
+def _fetch(lo: int, m: int, user: I32, traits: F32, state: UserState) -> float:
+    """Reads a word of every cache line that ``_gather`` will read; the sum means nothing.
+
+    Users lie scattered over more than the caches hold. Loads that wait for nothing overlap, while
+    the loop over users, which does more with each, would wait for one user's after the other's.
+    """
+    need, made, memory, head = state.need, state.made, state.memory, state.head
+    found = _ZERO
+    for j in range(lo, lo + m):
+        u = user[j]
+        found += need[u, 0] + made[u, 0] + np.float32(head[u, KNOWN])
+        for k in range(0, traits.shape[1], _LINE):
+            found += traits[u, k]
+        # Of what is remembered the first lines: few users remember more.
+        for i in range(0, min(memory.shape[1], _FETCHED), _LINE // 3):
+            found += memory[u, i, AGENT]
+    return found
 
 
 @bare_kernel
