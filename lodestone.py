@@ -123,6 +123,33 @@ def attribute(
 
 
 @app.command()
+def simulate(
+    scenario: Annotated[str, typer.Argument(help="A shipped market, or a .toml file.")],
+    policy: Annotated[
+        list[str],
+        typer.Option(help="pid, constant:GAIN, pacing:GAIN or off; the first is the baseline."),
+    ],
+    agent: Annotated[list[int] | None, typer.Option(help="Whose policy; default 0.")] = None,
+    replications: Annotated[int, typer.Option(min=1, help="Days.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that happens.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Days at a time.")] = 1,
+    folder: Annotated[Path, typer.Option(help="Days that were run stay here.")] = Path(
+        "runs/what_if"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Say what other bid policies would bring in the twin, on the same days, with intervals."""
+    from simulator.what_if_command import run_simulate
+
+    code = run_simulate(
+        scenario, policy, agent or [0], replications, seed, folder, threads=threads,
+        as_json=as_json,
+    )  # fmt: skip
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 def calibrate(
     logs: Annotated[Path, typer.Argument(help="Run folder, Parquet, iPinYou or Open Bandit log.")],
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/calibration"),

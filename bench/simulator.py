@@ -17,6 +17,7 @@ A cell is one opportunity seen by one agent. The shape is AuctionNet's day: 500,
 * ``env_steps_per_s``: steps of ``simulator.environment``'s vector environment, one step being one
   tick of one campaign, against a price process; ``env_steps_per_s_reactive`` with 47 competitors
   that react; both with about 60 auctions a step.
+* what ``bench.world`` adds: the same with users, products, creatives and scenes.
 
 Figures are the best of the rounds; the two-thread ratio is that of the best times.
 """
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
+from bench import world
 from market.auction import Rule
 from simulator.environment.markets import Markets
 from simulator.period import auctionnet
@@ -87,6 +89,7 @@ def run(rounds: int) -> dict[str, object]:
     found["period_cells_per_s"] = round(
         period_cells_per_s(_maker(scenario, agents), agents, rounds)
     )
+    found |= world.figures(rounds, period_cells_per_s)
     found |= _against_reference(scenario, rounds)
     bandwidth = max(_stream_bytes_per_s() for _ in range(rounds))
     found["memory_bandwidth_gb_per_s"] = round(bandwidth / 1e9, 1)

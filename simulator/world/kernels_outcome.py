@@ -1,7 +1,7 @@
 """What people do after a tick's exposures, what they buy anyway, and what both leave behind.
 
-Probabilities are those of ``kernels_values``, computed again for the exposures alone, from the state
-at the start of the tick; all outcomes of a tick are drawn before any of them changes the state.
+Probabilities are those of the tick's values, from the state at its start; all outcomes of a tick
+are drawn before any of them changes the state.
 
 A visit to a product's page is a potential order twice over: with the needs that advertising left
 behind, and with those that there had been without it (``made_alone``). Both are held against one
@@ -16,7 +16,7 @@ Dimension names: as in ``simulator.world.tables``; E = exposures of a tick, V = 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,12 @@ from market.chance import Purpose
 from market.kernel import bare_kernel
 from market.kernels import normal, uniform
 from simulator.world.kernels_values import (
+    AGENT,
+    KNOWN,
+    LEFT,
+    SHOWN,
+    WRITTEN,
     base_key,
-    creative_of,
     first_above,
     named_key,
     pick_user,
@@ -74,45 +78,34 @@ DELAY_TICKS_MAX = 1_000_000_000.0
 _F32_ONE = np.float32(1.0)
 
 
+class OrderColumns(NamedTuple):
+    """What ``draw_orders`` finds, all [O]; see ``orders.ORDER_DTYPE``."""
+
+    due_tick: I64
+    refund_tick: I64
+    first_micros: I64
+    repeat_count: I64
+    repeat_micros: I64
+    in_app_micros: I64
+    refund_micros: I64
+    is_reported: U8
+
+
 @bare_kernel
 def _logistic(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-min(max(x, -30.0), 30.0)))
 
 
 @bare_kernel
-def _liking(
-    u: int, a: int, cosine: float, sine: float, users: UserArrays, agents: AgentArrays
-) -> float:
-    appeal, taste, other = agents.appeal, users.taste, users.other
+def _liking(tick: int, u: int, a: int, users: UserArrays, agents: AgentArrays) -> float:
+    appeal, own = agents.appeal[a], users.traits[u]
+    interests = appeal.shape[0]
+    angle = np.float64(own[own.shape[0] - 1]) * tick
+    cosine, sine = math.cos(angle), math.sin(angle)
     found = 0.0
-    for k in range(taste.shape[1]):
-        found += appeal[a, k] * (cosine * taste[u, k] + sine * other[u, k])
+    for k in range(interests):
+        found += appeal[k] * (cosine * own[k] + sine * own[interests + k])
     return found
-
-
-@bare_kernel
-def click_chance(
-    tick: int,
-    u: int,
-    s: int,
-    a: int,
-    g: int,
-    liking: float,
-    need: float,
-    users: UserArrays,
-    agents: AgentArrays,
-    scenes: SceneArrays,
-    effects: Effects,
-    state: UserState,
-) -> float:
-    """Returns P(click | view) of one user, scene, agent and creative."""
-    score = (
-        agents.click[a] + scenes.click[s] + scenes.device_click[users.device[u]]
-        + agents.quality[a, g] + effects.taste_click * liking + effects.need_click * need
-    )  # fmt: skip
-    for k in range(users.style.shape[1]):
-        score += users.style[u, k] * agents.style[a, g, k]
-    return _logistic(score - effects.fatigue_click * _shown(tick, u, a, effects, state))
 
 
 @bare_kernel
@@ -127,21 +120,21 @@ def cart_score(
     scenes: SceneArrays,
     effects: Effects,
 ) -> float:
-    """Returns the log-odds of a cart that do not depend on the scene nor on a cart that was left."""
+    """Returns the log-odds of a cart, less what the scene and a cart that was left do to them."""
     return (
         agents.cart[a] + scenes.device_cart[users.device[u]]
         + scenes.region_cart[users.region[u]] + holiday_cart
         + effects.taste_cart * liking + effects.need_cart * need
-        - users.sensitivity[u] * agents.price_level[a]
+        - users.traits[u, users.traits.shape[1] - 2] * agents.price_level[a]
     )  # fmt: skip
 
 
 @bare_kernel
 def _place_of(u: int, a: int, state: UserState) -> int:
     """Returns where a user remembers an agent; -1 = nowhere."""
-    known = state.known
-    for i in range(np.int64(state.known_count[u])):
-        if known[u, i] == a:
+    memory = state.memory
+    for i in range(state.head[u, KNOWN]):
+        if memory[u, i, AGENT] == a:
             return i
     return -1
 
@@ -152,7 +145,7 @@ def _shown(tick: int, u: int, a: int, effects: Effects, state: UserState) -> flo
     i = _place_of(u, a, state)
     if i < 0:
         return 0.0
-    return state.shown[u, i] * effects.memory_decay[tick - state.touched[u]]
+    return state.memory[u, i, SHOWN] * effects.memory_decay[tick - state.head[u, WRITTEN]]
 
 
 @bare_kernel
@@ -161,7 +154,8 @@ def _left_cart(tick: int, u: int, a: int, effects: Effects, state: UserState) ->
     i = _place_of(u, a, state)
     if i < 0:
         return 0.0
-    return effects.left_cart * state.left[u, i] * effects.cart_decay[tick - state.touched[u]]
+    remembered = state.memory[u, i, LEFT] * effects.cart_decay[tick - state.head[u, WRITTEN]]
+    return effects.left_cart * remembered
 
 
 @bare_kernel
@@ -175,40 +169,42 @@ def draw_outcomes(
     users: UserArrays,
     agents: AgentArrays,
     scenes: SceneArrays,
-    effects: Effects,
-    state: UserState,
-    holiday_cart: float,
-    expected: F64,
+    surge: F32,
+    order_rate: float,
+    value: F32,
+    against: F32,
     outcome: U8,
     expected_conversions: F64,
 ) -> None:
-    """Fills expected[E] = P(order | exposed) and outcome[E], and adds to expected_conversions[A]."""
+    """Fills outcome[E] and adds P(order | exposed) to expected_conversions[A].
+
+    value[A, n] and against[A, n] are those of ``fill_values``: what is believed, less the error of
+    belief, is the probability of an order, and the odds say how much of it is the click's. Where
+    nothing is believed (the product is not sold there) nobody bids, and nobody could order.
+    """
     view_base = base_key(seed, _VIEW, period)
     click_base = base_key(seed, _CLICK, period)
     cart_base = base_key(seed, _CART, period)
     order_base = base_key(seed, _CONVERSION, period)
+    user, scene, region = crowd.user, crowd.scene, users.region
+    belief, viewability = agents.belief, scenes.viewability
+    regions = scenes.region_cart.shape[0]
     for e in range(opportunity.shape[0]):
         j, a = opportunity[e], agent[e]
-        u, s = crowd.user[j], crowd.scene[j]
-        g = creative_of(crowd.turn[j], agents.shift[a], agents.quality.shape[1])
-        c = agents.category[a]
-        need = state.need[u, c] + state.made[u, c]
-        liking = _liking(u, a, crowd.cosine[j], crowd.sine[j], users, agents)
-        p_click = click_chance(
-            tick, u, s, a, g, liking, need, users, agents, scenes, effects, state
-        )
-        score = cart_score(u, a, liking, need, holiday_cart, users, agents, scenes, effects)
-        p_cart = _logistic(score + scenes.cart[s] + _left_cart(tick, u, a, effects, state))
-        expected[e] = scenes.viewability[s] * p_click * p_cart * effects.order_rate
-        expected_conversions[a] += expected[e]
+        s = scene[j]
+        believed = np.float64(belief[a, s * regions + region[user[j]]]) * surge[a]
+        p_order = value[a, j] / believed if believed > 0.0 else 0.0
+        expected_conversions[a] += p_order
         reached = EXPOSED
-        if uniform(named_key(view_base, tick, j), a) < scenes.viewability[s]:
+        if uniform(named_key(view_base, tick, j), a) < viewability[s]:
             reached = VIEWED
+            p_click = 1.0 / (1.0 + against[a, j])
             if uniform(named_key(click_base, tick, j), a) < p_click:
                 reached = CLICKED
+                p_cart = p_order / (viewability[s] * p_click * order_rate)
                 if uniform(named_key(cart_base, tick, j), a) < p_cart:
                     reached = CARTED
-                    if uniform(named_key(order_base, tick, j), a) < effects.order_rate:
+                    if uniform(named_key(order_base, tick, j), a) < order_rate:
                         reached = ORDERED
         outcome[e] = reached
 
@@ -247,12 +243,9 @@ def draw_visits(
         key = named_key(visitor_base, tick, column)
         r = first_above(region_cdf, uniform(key, 0))
         u = pick_user(share, alias, first[r], first[r + 1], uniform(key, 1), uniform(key, 2))
-        a = first_above(
-            traffic.product_cdf, uniform(named_key(product_base, tick, column), 0)
-        )
+        a = first_above(traffic.product_cdf, uniform(named_key(product_base, tick, column), 0))
         c = agents.category[a]
-        angle = users.turn[u] * tick
-        liking = _liking(u, a, math.cos(angle), math.sin(angle), users, agents)
+        liking = _liking(tick, u, a, users, agents)
         alone = state.need[u, c] + state.made_alone[u, c]
         score = effects.organic_cart + cart_score(
             u, a, liking, alone, holiday_cart, users, agents, scenes, effects
@@ -285,21 +278,20 @@ def remember_exposures(
         if outcome[e] == EXPOSED:
             continue
         u, a = crowd.user[opportunity[e]], agent[e]
-        _touch(tick, u, effects, state)
+        _write(tick, u, effects, state)
         i = _meet(u, a, state)
-        state.shown[u, i] += _F32_ONE
+        state.memory[u, i, SHOWN] += _F32_ONE
         if outcome[e] >= CLICKED:
             state.made[u, agents.category[a]] += np.float32(effects.halo_need)
         if outcome[e] == CARTED:
-            state.left[u, i] = _F32_ONE
+            state.memory[u, i, LEFT] = _F32_ONE
         if outcome[e] == ORDERED:
-            state.left[u, i] = np.float32(0.0)
+            state.memory[u, i, LEFT] = np.float32(0.0)
             _satisfy(state.made[u], agents.category[a], effects)
 
 
 @bare_kernel
 def remember_visits(
-    tick: int,
     user: I32,
     agent: I32,
     has_ordered: U8,
@@ -314,21 +306,22 @@ def remember_visits(
         if has_ordered[v]:
             i = _place_of(u, a, state)
             if i >= 0:
-                state.left[u, i] = np.float32(0.0)
+                state.memory[u, i, LEFT] = np.float32(0.0)
             _satisfy(state.made[u], agents.category[a], effects)
         if had_ordered[v]:
             _satisfy(state.made_alone[u], agents.category[a], effects)
 
 
 @bare_kernel
-def _touch(tick: int, u: int, effects: Effects, state: UserState) -> None:
+def _write(tick: int, u: int, effects: Effects, state: UserState) -> None:
     """Brings what a user remembers up to ``tick``."""
-    since = tick - state.touched[u]
-    if state.touched[u] >= 0 and since > 0:
-        for i in range(np.int64(state.known_count[u])):
-            state.shown[u, i] *= effects.memory_decay[since]
-            state.left[u, i] *= effects.cart_decay[since]
-    state.touched[u] = tick
+    since = tick - state.head[u, WRITTEN]
+    if since > 0:
+        memory = state.memory[u]
+        for i in range(state.head[u, KNOWN]):
+            memory[i, SHOWN] *= effects.memory_decay[since]
+            memory[i, LEFT] *= effects.cart_decay[since]
+        state.head[u, WRITTEN] = tick
 
 
 @bare_kernel
@@ -337,12 +330,12 @@ def _meet(u: int, a: int, state: UserState) -> int:
     i = _place_of(u, a, state)
     if i >= 0:
         return i
-    i = np.int64(state.known_count[u])
-    state.known[u, i] = a
-    state.shown[u, i] = np.float32(0.0)
-    state.left[u, i] = np.float32(0.0)
-    state.known_count[u] = i + 1
-    return i
+    count = np.int64(state.head[u, KNOWN])
+    state.memory[u, count, AGENT] = a
+    state.memory[u, count, SHOWN] = np.float32(0.0)
+    state.memory[u, count, LEFT] = np.float32(0.0)
+    state.head[u, KNOWN] = count + 1
+    return count
 
 
 @bare_kernel
@@ -392,19 +385,12 @@ def draw_orders(
     agents: AgentArrays,
     orders: OrderEffects,
     tracking_loss: F64,
-    due_tick: I64,
-    refund_tick: I64,
-    first_micros: I64,
-    repeat_count: I64,
-    repeat_micros: I64,
-    in_app_micros: I64,
-    refund_micros: I64,
-    is_reported: U8,
+    found: OrderColumns,
 ) -> None:
     """Fills what orders [O] bring, and when; see ``orders.ORDER_DTYPE``.
 
-    An order without an ad falls due at once. Of an app, first_micros is 0 and in_app_micros what the
-    install brings; of goods it is the other way round.
+    An order without an ad falls due at once. Of an app, first_micros is 0 and in_app_micros what
+    the install brings; of goods it is the other way round.
     """
     delay_base = base_key(seed, _DELAY, period)
     value_base = base_key(seed, _VALUE, period)
@@ -413,6 +399,10 @@ def draw_orders(
     return_base = base_key(seed, _RETURN, period)
     attribution_base = base_key(seed, _ATTRIBUTION, period)
     tracking_base = base_key(seed, _TRACKING, period)
+    due_tick, refund_tick, is_reported = found.due_tick, found.refund_tick, found.is_reported
+    first_micros, repeat_count = found.first_micros, found.repeat_count
+    repeat_micros, in_app_micros = found.repeat_micros, found.in_app_micros
+    refund_micros = found.refund_micros
     last = tracking_loss.shape[0] - 1
     for i in range(column.shape[0]):
         a, name = agent[i], column[i]

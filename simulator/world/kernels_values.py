@@ -45,7 +45,6 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
-U16 = npt.NDArray[np.uint16]
 
 _SCENE = int(Purpose.WORLD_SCENE)
 _REGION = int(Purpose.WORLD_REGION)
@@ -60,6 +59,9 @@ _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
 _BLOCK = 128
 """Opportunities at a time: what 48 agents need of them fits the second cache level."""
+_LINE = 16
+"""Single-precision numbers in a cache line."""
+_FETCHED = 15
 _STRIDE = _BLOCK + 16
 """Width of a block's rows: one of a power of two would put a column into few sets of the cache."""
 
@@ -86,22 +88,22 @@ class UserState(NamedTuple):
         need: [U, C] needs that arose by themselves.
         made: [U, C] needs that clicks and orders made (or took away).
         made_alone: [U, C] the same had no ad been shown.
-        known: [U, A] agents of which something is remembered, in order of their first exposure.
-        known_count: [U] how many those are.
-        shown: [U, A] their exposures in view, in the order of ``known``, as remembered at
-            ``touched``.
-        left: [U, A] whether a cart of theirs was left, the same.
-        touched: [U] tick in which shown and left were last written; -1 = never.
+        memory: [U, A, 3] what is remembered of agents, in order of their first exposure, as of the
+            tick when it was last written: AGENT, exposures in view SHOWN, whether a cart was LEFT.
+            Side by side, since users are met in no order and each array would be fetched anew.
+        head: [U, 2] how many agents are remembered, KNOWN, and when that was written, WRITTEN.
     """
 
     need: F32
     made: F32
     made_alone: F32
-    known: U16
-    known_count: U16
-    shown: F32
-    left: F32
-    touched: I32
+    memory: F32
+    head: I32
+
+
+# Columns of UserState.memory and head.
+AGENT, SHOWN, LEFT = 0, 1, 2
+KNOWN, WRITTEN = 0, 1
 
 
 class Crowd(NamedTuple):
@@ -111,14 +113,11 @@ class Crowd(NamedTuple):
         user: [n].
         scene: [n].
         turn: [n] uniform in [0, 1): where the turn of the creatives stands.
-        cosine, sine: [n] of the angle by which the user's tastes have turned.
     """
 
     user: I32
     scene: I32
     turn: F32
-    cosine: F32
-    sine: F32
 
 
 class Scratch(NamedTuple):
@@ -160,7 +159,7 @@ def base_key(seed: int, purpose: int, period: int) -> np.uint64:
 
 @kernel
 def named_key(base: np.uint64, tick: int, column: int) -> np.uint64:
-    """Returns the key of an opportunity: ``at_opportunity(stream, period, tick << 32 | column)``."""
+    """Returns the key of an opportunity: ``at_opportunity`` of (period, tick << 32 | column)."""
     return mix(np.uint64(base) + ((np.uint64(tick) << _S32) | np.uint64(column)))
 
 
@@ -178,9 +177,7 @@ def first_above(cdf: F64, u: float) -> int:
 
 
 @kernel
-def pick_user(
-    share: F64, alias: I32, first: int, end: int, even: float, keep: float
-) -> int:
+def pick_user(share: F64, alias: I32, first: int, end: int, even: float, keep: float) -> int:
     """Returns a user of first .. end from two uniform draws (``kernels_tables.alias_tables``)."""
     u = first + min(np.int64(even * (end - first)), end - first - 1)
     return u if keep < share[u] else np.int64(alias[u])
@@ -206,20 +203,15 @@ def draw_crowd(
     share, alias, first = traffic.alias_share, traffic.alias_user, users.region_first
     channel = scenes.channel
     user, scene, turn = crowd.user, crowd.scene, crowd.turn
-    cosine, sine, angle = crowd.cosine, crowd.sine, users.turn
     for j in range(user.shape[0]):
         s = first_above(scene_cdf, uniform(named_key(scene_base, tick, j), 0))
         m = channel[s]
         r = first_above(region_cdf[m], uniform(named_key(region_base, tick, j), 0))
         key = named_key(visitor_base, tick, j)
-        u = pick_user(
-            share[m], alias[m], first[r], first[r + 1], uniform(key, 0), uniform(key, 1)
-        )
+        u = pick_user(share[m], alias[m], first[r], first[r + 1], uniform(key, 0), uniform(key, 1))
         user[j] = u
         scene[j] = s
         turn[j] = uniform(named_key(rotation_base, tick, j), 0)
-        cosine[j] = math.cos(angle[u] * tick)
-        sine[j] = math.sin(angle[u] * tick)
 
 
 @bare_kernel
@@ -235,7 +227,7 @@ def draw_terms(
     slot_count: U8,
     rule: U8,
 ) -> None:
-    """Fills under which terms the opportunities of a tick are sold; see ``seam.Supply``; all [n]."""
+    """Fills under which terms a tick's opportunities are sold; see ``seam.Supply``; all [n]."""
     floor_base = base_key(seed, _FLOOR, period)
     exposure_base = base_key(seed, _EXPOSURE, period)
     median, sigma, soft = scenes.floor_micros, scenes.floor_sigma, scenes.soft_floor_factor
@@ -257,17 +249,6 @@ def draw_terms(
 
 
 @bare_kernel
-def creative_of(turn: float, shift: float, count: int) -> int:
-    """Returns whose turn it is among an agent's creatives; ``turn`` and ``shift`` in [0, 1).
-
-    Adding a constant modulo 1 keeps a draw uniform, so one draw serves all agents.
-    """
-    at = np.float32(turn) + np.float32(shift)
-    at = at - _ONE if at >= _ONE else at
-    return min(np.int64(at * np.float32(count)), count - 1)
-
-
-@bare_kernel
 def fill_values(
     tick: int,
     crowd: Crowd,
@@ -280,8 +261,12 @@ def fill_values(
     surge: F32,
     scratch: Scratch,
     value: F32,
+    against: F32,
 ) -> None:
-    """Fills value[A, n] of a tick; surge[A]. See the module for the formula.
+    """Fills value[A, n] and against[A, n] of a tick; surge[A]. See the module for the formula.
+
+    ``against`` are the odds against a click of what comes into view, exp(-click): with the value,
+    all that outcomes need to know of an exposure.
 
     Blocks of opportunities are turned round once, so that every loop over cells runs along
     contiguous rows and is compiled to vector instructions.
@@ -296,9 +281,10 @@ def fill_values(
     need_click, need_cart = np.float32(effects.need_click), np.float32(effects.need_cart)
     for lo in range(0, count, _BLOCK):
         m = min(_BLOCK, count - lo)
+        scratch.look[0] = _fetch(lo, m, crowd.user, users.traits, state)
         _gather(tick, lo, m, crowd, users, scenes, effects, state, holiday_cart, scratch)
         for a in range(agent_count):
-            row = value[a, lo : lo + m]
+            row, odds = value[a, lo : lo + m], against[a, lo : lo + m]
             _like(agents.appeal[a], scratch.taste, m, liking)
             needed = need[agents.category[a]]
             known, waiting = shown[a], left[a]
@@ -324,10 +310,31 @@ def fill_values(
             belief = agents.belief[a]
             factor = surge[a]
             for j in range(m):
+                odds[j] = click[j]
                 row[j] = chance[j] / ((_ONE + click[j]) * (_ONE + cart[j])) * factor
             for j in range(m):
                 row[j] *= belief[place[j]]
         _forget(lo, m, crowd, state, shown, left)
+
+
+@bare_kernel
+def _fetch(lo: int, m: int, user: I32, traits: F32, state: UserState) -> float:
+    """Reads a word of every cache line that ``_gather`` will read; the sum means nothing.
+
+    Users lie scattered over more than the caches hold. Loads that wait for nothing overlap, while
+    the loop over users, which does more with each, would wait for one user's after the other's.
+    """
+    need, made, memory, head = state.need, state.made, state.memory, state.head
+    found = _ZERO
+    for j in range(lo, lo + m):
+        u = user[j]
+        found += need[u, 0] + made[u, 0] + np.float32(head[u, KNOWN])
+        for k in range(0, traits.shape[1], _LINE):
+            found += traits[u, k]
+        # Of what is remembered the first lines: few users remember more.
+        for i in range(0, min(memory.shape[1], _FETCHED), _LINE // 3):
+            found += memory[u, i, AGENT]
+    return found
 
 
 @bare_kernel
@@ -350,12 +357,11 @@ def _gather(
     sensitivity, chance, turn = scratch.sensitivity, scratch.chance, scratch.turn
     place = scratch.place
     user, scene = crowd.user, crowd.scene
-    user_taste, other = users.taste, users.other
-    user_style, user_sensitivity = users.style, users.sensitivity
+    traits, interests = users.traits, taste.shape[0]
+    first_style = 2 * interests
+    last = first_style + style.shape[0]
     user_region, user_device = users.region, users.device
-    arisen, made, state_shown = state.need, state.made, state.shown
-    state_left, touched = state.left, state.touched
-    known, known_count = state.known, state.known_count
+    arisen, made, memory, head = state.need, state.made, state.memory, state.head
     scene_click, scene_cart, viewability = scenes.click, scenes.cart, scenes.viewability
     device_click, device_cart, region_cart = (
         scenes.device_click, scenes.device_cart, scenes.region_cart,
@@ -367,24 +373,26 @@ def _gather(
     holiday = np.float32(holiday_cart)
     for j in range(m):
         u, s = user[lo + j], scene[lo + j]
-        cosine, sine = crowd.cosine[lo + j], crowd.sine[lo + j]
+        own = traits[u]
+        angle = np.float64(own[last + 1]) * tick
+        cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         for k in range(taste.shape[0]):
-            taste[k, j] = cosine * user_taste[u, k] + sine * other[u, k]
+            taste[k, j] = cosine * own[k] + sine * own[interests + k]
         for k in range(style.shape[0]):
-            style[k, j] = user_style[u, k]
+            style[k, j] = own[first_style + k]
         for c in range(need.shape[0]):
             need[c, j] = arisen[u, c] + made[u, c]
-        if touched[u] >= 0:
-            faded = memory_decay[tick - touched[u]] * fatigue
-            cooled = cart_decay[tick - touched[u]] * stay
-            for i in range(np.int64(known_count[u])):
-                shown[known[u, i], j] = state_shown[u, i] * faded
-                if state_left[u, i] > _ZERO:
-                    left[known[u, i], j] = state_left[u, i] * cooled
+        since = tick - head[u, WRITTEN]
+        faded, cooled = memory_decay[since] * fatigue, cart_decay[since] * stay
+        for i in range(head[u, KNOWN]):
+            a = np.int32(memory[u, i, AGENT])
+            shown[a, j] = memory[u, i, SHOWN] * faded
+            if memory[u, i, LEFT] > _ZERO:
+                left[a, j] = memory[u, i, LEFT] * cooled
         r, d = user_region[u], user_device[u]
         base_click[j] = scene_click[s] + device_click[d]
         base_cart[j] = scene_cart[s] + device_cart[d] + region_cart[r] + holiday
-        sensitivity[j] = user_sensitivity[u]
+        sensitivity[j] = own[last]
         chance[j] = viewability[s] * order_rate
         place[j] = s * region_count + r
         turn[j] = crowd.turn[lo + j]
@@ -393,14 +401,14 @@ def _gather(
 @bare_kernel
 def _forget(lo: int, m: int, crowd: Crowd, state: UserState, shown: F32, left: F32) -> None:
     """Clears what ``_gather`` wrote of memories: few users know more than a few agents."""
-    user, known, known_count = crowd.user, state.known, state.known_count
-    state_left = state.left
+    user, memory, head = crowd.user, state.memory, state.head
     for j in range(m):
         u = user[lo + j]
-        for i in range(np.int64(known_count[u])):
-            shown[known[u, i], j] = _ZERO
-            if state_left[u, i] > _ZERO:
-                left[known[u, i], j] = _ZERO
+        for i in range(head[u, KNOWN]):
+            a = np.int32(memory[u, i, AGENT])
+            shown[a, j] = _ZERO
+            if memory[u, i, LEFT] > _ZERO:
+                left[a, j] = _ZERO
 
 
 @bare_kernel
@@ -429,7 +437,8 @@ def _show(
     """Fills look[L] with what the creative whose turn it is does to each user.
 
     Shapes: quality[G], styles[G, J], style[J, L], turn[L]. All creatives are computed and one is
-    kept, which costs less than looking up: loops without look-ups are vector instructions.
+    kept, which costs less than looking up: loops without look-ups are vector instructions. Adding
+    a constant modulo 1 keeps a draw uniform, so one draw is the turn of all agents.
     """
     creatives, width = styles.shape
     count = np.float32(creatives)

@@ -43,9 +43,9 @@ ORDER_DTYPE = np.dtype(
 )
 """One order.
 
-tick: of its exposure or visit; column: of its opportunity (or ORGANIC_COLUMN + visit); scene: -1 of an
-organic order; is_reported: the agent's accounts know it; due_tick: when it comes, refund_tick: when
-what is sent back is paid back; first, repeat, in_app and refund: what it brings in all, not
+tick: of its exposure or visit; column: of its opportunity (or ORGANIC_COLUMN + visit); scene: -1 of
+an organic order; is_reported: the agent's accounts know it; due_tick: when it comes, refund_tick:
+when what is sent back is paid back; first, repeat, in_app and refund: what it brings in all, not
 discounted. Of ads, is_real is 1 and is_alone 0.
 """
 
@@ -102,14 +102,14 @@ def value_micros(orders: npt.NDArray[np.void]) -> I64:
     )
 
 
-def incrementality(
-    orders: npt.NDArray[np.void], margin: npt.NDArray[np.float64]
-) -> Incrementality:
+def incrementality(orders: npt.NDArray[np.void], margin: npt.NDArray[np.float64]) -> Incrementality:
     """Returns the ground truth of ``orders`` (ORDER_DTYPE) for agents with these margins [A]."""
     value = value_micros(orders)
     profit = np.floor(value * margin[orders["agent"]]).astype(np.int64)
     ones = np.ones(orders.shape[0], np.int64)
-    return Incrementality(*(_split(orders, each, margin.shape[0]) for each in (ones, value, profit)))
+    return Incrementality(
+        *(_split(orders, each, margin.shape[0]) for each in (ones, value, profit))
+    )
 
 
 def _split(orders: npt.NDArray[np.void], amount: I64, agent_count: int) -> Split:

@@ -3,8 +3,8 @@
 A key that is not in the schema is an error that names it; so is a value that breaks a rule. Shares
 of one list are weights: they need not add up to 1. A period is one day, from midnight UTC.
 
-Effects are in log-odds: 0 changes nothing, 0.7 doubles the odds of a click or of a cart. Whatever is
-listed in ``off`` keeps its numbers and draws and has no effect.
+Effects are in log-odds: 0 changes nothing, 0.7 doubles the odds of a click or of a cart. Whatever
+is listed in ``off`` keeps its numbers and draws and has no effect.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ Price = Annotated[int, Meta(ge=1, le=10**12)]
 HOURS_PER_DAY = 24
 AGENTS_MAX = 1_024
 """What users remember is held per user and agent, so memory is users times agents."""
-_FOLDER = Path(__file__).parent / "scenarios"
+PARTS_MAX = 255
+"""Regions and devices are bytes in the users' arrays."""
+WORLDS_FOLDER = Path(__file__).parent / "scenarios"
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -441,6 +443,11 @@ class WorldScenario(_Part, frozen=True, kw_only=True):
                 self._check_channel(shock.channel, f"/shocks/{i}/channel")
 
     def _check_users(self) -> None:
+        for name, parts in (("regions", self.users.regions), ("devices", self.users.devices)):
+            _rule(
+                len(parts) <= PARTS_MAX, f"/users/{name}", len(parts),
+                f"must be at most {PARTS_MAX}",
+            )  # fmt: skip
         _check_list([(r.name, r.share) for r in self.users.regions], "/users/regions")
         _check_list([(d.name, d.share) for d in self.users.devices], "/users/devices")
 
@@ -539,7 +546,7 @@ def load(name: str) -> WorldScenario:
     Raises:
         BadInput: there is none, or it breaks the schema.
     """
-    return read(*text_of(name, _FOLDER))
+    return read(*text_of(name, WORLDS_FOLDER))
 
 
 def read(text: str, name: str) -> WorldScenario:
@@ -554,4 +561,4 @@ def read(text: str, name: str) -> WorldScenario:
 
 def shipped() -> tuple[str, ...]:
     """Returns the names of the worlds that ship."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+    return tuple(sorted(path.stem for path in WORLDS_FOLDER.glob("*.toml")))

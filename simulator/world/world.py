@@ -17,10 +17,17 @@ import numpy.typing as npt
 from market.money import MICROS
 from simulator.period.engine import run_periods
 from simulator.world import kernels_outcome, kernels_values
-from simulator.world.kernels_outcome import CARTED, CLICKED, ORDERED, ORGANIC_COLUMN, VIEWED
+from simulator.world.building import agents_of
+from simulator.world.kernels_outcome import (
+    CARTED,
+    CLICKED,
+    ORDERED,
+    ORGANIC_COLUMN,
+    VIEWED,
+    OrderColumns,
+)
 from simulator.world.kernels_values import Crowd, UserState, new_scratch
 from simulator.world.orders import ORDER_DTYPE, incrementality
-from simulator.world.tables import agents_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,22 +64,18 @@ class PeriodWorld:
             need=np.zeros((users, categories), np.float32),
             made=np.zeros((users, categories), np.float32),
             made_alone=np.zeros((users, categories), np.float32),
-            known=np.empty((users, agents), np.uint16),
-            known_count=np.zeros(users, np.uint16),
-            shown=np.empty((users, agents), np.float32),
-            left=np.empty((users, agents), np.float32),
-            touched=np.full(users, -1, np.int32),
+            memory=np.empty((users, agents, 3), np.float32),
+            head=np.zeros((users, 2), np.int32),
         )
         decay = tables.effects.need_decay
         for age in range(math.ceil(_HALF_LIVES_BEFORE * math.log(0.5) / math.log(decay)), -1, -1):
             self._raise_needs(-age, decay**age)
         largest = int(tables.traffic.counts.max(initial=0))
         self._room = Crowd(
-            np.zeros(largest, np.int32),
-            np.zeros(largest, np.int32),
-            *(np.zeros(largest, np.float32) for _ in range(3)),
+            np.zeros(largest, np.int32), np.zeros(largest, np.int32), np.zeros(largest, np.float32)
         )
         self._crowd = self._room
+        self._odds = np.empty(agents * largest, np.float32)
         self._scratch = new_scratch(
             tables.users.taste.shape[1], tables.users.style.shape[1], categories, agents
         )
@@ -129,7 +132,12 @@ class PeriodWorld:
         # Draws are named by tick and column: a shock in one tick moves no draw of the next.
         del first
         tables, count = self._tables, supply.value.shape[1]
-        self._crowd = Crowd(*(array[:count] for array in self._room))
+        room = self._room
+        self._crowd = Crowd(
+            room.user[:count],
+            room.scene[:count],
+            room.turn[:count],
+        )
         kernels_values.draw_crowd(
             self._seed,
             self._period,
@@ -163,15 +171,16 @@ class PeriodWorld:
             tables.traffic.surge[tick],
             self._scratch,
             supply.value,
+            self._against(count),
         )
 
     def settle(
         self, tick: int, first: int, supply: Supply, exposures: Exposures, accounts: Accounts
     ) -> None:
         """Draws what people did and bought anyway, books what is reported, and lets time pass."""
-        del first, supply
+        del first
         tables = self._tables
-        outcome = self._exposed(tick, exposures, accounts)
+        outcome = self._exposed(tick, supply, exposures, accounts)
         user, agent, has_ordered, had_ordered, memory = self._visited(tick)
         by_ad = np.flatnonzero(outcome == ORDERED)
         by_visit = np.flatnonzero(has_ordered | had_ordered)
@@ -200,7 +209,7 @@ class PeriodWorld:
             self._state,
         )
         kernels_outcome.remember_visits(
-            tick, user, agent, has_ordered, had_ordered, tables.agents, tables.effects, self._state
+            user, agent, has_ordered, had_ordered, tables.agents, tables.effects, self._state
         )
         kernels_outcome.pass_time(tables.effects, self._state)
         self._raise_needs(tick + 1, 1.0)
@@ -221,13 +230,16 @@ class PeriodWorld:
             self._state.need,
         )
 
+    def _against(self, count: int) -> npt.NDArray[np.float32]:
+        """Returns [A, count] room for the odds against clicks of the tick that was filled last."""
+        return self._odds[: self.agent_count * count].reshape(self.agent_count, count)
+
     def _exposed(
-        self, tick: int, exposures: Exposures, accounts: Accounts
+        self, tick: int, supply: Supply, exposures: Exposures, accounts: Accounts
     ) -> npt.NDArray[np.uint8]:
         """Returns [E] how far each exposure came."""
         tables = self._tables
-        count = exposures.agent.shape[0]
-        expected, outcome = np.empty(count), np.empty(count, np.uint8)
+        outcome = np.empty(exposures.agent.shape[0], np.uint8)
         kernels_outcome.draw_outcomes(
             self._seed,
             self._period,
@@ -238,15 +250,15 @@ class PeriodWorld:
             tables.users,
             tables.agents,
             tables.scenes,
-            tables.effects,
-            self._state,
-            float(tables.traffic.holiday_cart[tick]),
-            expected,
+            tables.traffic.surge[tick],
+            tables.effects.order_rate,
+            supply.value,
+            self._against(supply.value.shape[1]),
             outcome,
             accounts.expected_conversions,
         )
         for total, stage in zip(self._funnel, (VIEWED, CLICKED, CARTED, ORDERED), strict=True):
-            total += np.bincount(exposures.agent[outcome >= stage], minlength=self.agent_count)
+            total[:] += np.bincount(exposures.agent[outcome >= stage], minlength=self.agent_count)
         return outcome
 
     def _visited(
@@ -288,12 +300,10 @@ class PeriodWorld:
     ) -> None:
         """Fills what the orders bring and when; ``memory`` is of those without an ad."""
         tables, count = self._tables, rows.shape[0]
-        names = (
-            "due_tick", "refund_tick", "first_micros", "repeat_count", "repeat_micros",
-            "in_app_micros", "refund_micros",
-        )  # fmt: skip
-        found = [np.empty(count, np.int64) for _ in names]
-        is_reported = np.empty(count, np.uint8)
+        found = OrderColumns(
+            *(np.empty(count, np.int64) for _ in OrderColumns._fields[:-1]),
+            is_reported=np.empty(count, np.uint8),
+        )
         remembered = np.zeros(count, np.float32)
         remembered[count - memory.shape[0] :] = memory
         kernels_outcome.draw_orders(
@@ -308,12 +318,10 @@ class PeriodWorld:
             tables.agents,
             tables.orders,
             tables.traffic.tracking_loss,
-            *found,
-            is_reported,
+            found,
         )
-        for name, column in zip(names, found, strict=True):
+        for name, column in found._asdict().items():
             rows[name] = column
-        rows["is_reported"] = is_reported
 
     def _tell(self, tick: int, rows: npt.NDArray[np.void]) -> None:
         """Keeps what accounts will be told of the reported orders, by when."""
@@ -339,10 +347,8 @@ class PeriodWorld:
 def run(
     tables: Tables, seed: int, periods: Sequence[int], *, threads: int = 1
 ) -> list[tuple[PeriodResult, PeriodWorld]]:
-    """Returns results and worlds of the periods with these numbers; the same for any ``threads``."""
+    """Returns results and worlds of the periods of these numbers; the same for any ``threads``."""
     agents = agents_of(tables)
     worlds = {period: PeriodWorld(tables, seed, period) for period in periods}
     results = run_periods(worlds.__getitem__, lambda _: agents, periods, threads=threads)
     return [(result, worlds[period]) for result, period in zip(results, periods, strict=True)]
-
-

@@ -1,0 +1,426 @@
+"""What if some agents bid by another policy: the same days for each policy, and the differences.
+
+A replication is one day of a market (a ``WorldScenario`` or a ``PeriodScenario``). All policies
+meet the same users, needs, coins and competitors' laws in it (common random numbers), so that the
+difference between two of them within a day is far less noisy than either. What is reported per
+policy are bands over days (p10, p50, p90: what a day may bring), and per pair of policies the mean
+difference with its confidence interval (what the policy changes).
+
+Policies are control laws of ``market.kernels_control``, for the *chosen* agents; all others keep
+the laws of the scenario. ``off`` does not bid at all: the difference to it is what the chosen
+agents' advertising truly added, organic orders included.
+
+What it does not do: it writes no file but its checkpoint and draws no picture
+(``simulator.what_if_report``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+from scipy.stats import t as student
+
+from market.errors import BadInput
+from market.kernels_control import CONSTANT, EXTERNAL, PACING, PID
+from simulator.period import auctionnet
+from simulator.period.engine import run_period
+from simulator.period.scenario import PeriodScenario
+from simulator.period.scenario import read as read_period
+from simulator.scenario import text_of
+from simulator.world.building import agents_of, build_tables
+from simulator.world.scenario import WORLDS_FOLDER, WorldScenario, shipped
+from simulator.world.scenario import read as read_world
+from simulator.world.world import PeriodWorld
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from simulator.period.engine import Agents
+    from simulator.period.seam import World
+
+LAWS = {"off": EXTERNAL, "constant": CONSTANT, "pid": PID, "pacing": PACING}
+TAKES_GAIN = ("constant", "pacing")
+CONFIDENCE = 0.95
+BANDS = (0.1, 0.5, 0.9)
+GAIN_MAX = 100.0
+
+
+class Policy(NamedTuple):
+    """A control law and its gain, as they are written: ``pid``, ``constant:0.8``, ``off``."""
+
+    text: str
+    law: int
+    gain: float
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What the chosen agents did in one day under one policy; amounts in micros.
+
+    Attributes:
+        conversions, return_micros: as reported.
+        expected_conversions: sum of true probabilities over exposures.
+        value_micros: of all orders of their products, organic ones included, over the lifetime and
+            less returns; None where the market knows no organic orders.
+        incremental_micros: of it, what all advertising of the day added; None likewise.
+    """
+
+    replication: int
+    policy: str
+    spend_micros: int
+    exposures: int
+    conversions: int
+    expected_conversions: float
+    return_micros: int
+    value_micros: int | None
+    incremental_micros: int | None
+
+
+class Metric(NamedTuple):
+    """A number that is told of a day; ``unit`` is "micros", "count" or "ratio"."""
+
+    label: str
+    unit: str
+
+
+METRICS = {
+    "spend_micros": Metric("spend", "micros"),
+    "exposures": Metric("exposures", "count"),
+    "conversions": Metric("conversions", "count"),
+    "expected_conversions": Metric("expected conversions", "count"),
+    "cpa_micros": Metric("CPA", "micros"),
+    "return_micros": Metric("return", "micros"),
+    "roas": Metric("ROAS", "ratio"),
+    "value_micros": Metric("value of all orders", "micros"),
+    "incremental_micros": Metric("added by advertising", "micros"),
+}
+
+
+def reading(outcome: Outcome, metric: str) -> float | None:
+    """Returns the metric of a day; None where it does not exist (a CPA without conversions)."""
+    if metric == "cpa_micros":
+        return outcome.spend_micros / outcome.conversions if outcome.conversions else None
+    if metric == "roas":
+        return outcome.return_micros / outcome.spend_micros if outcome.spend_micros else None
+    return getattr(outcome, metric)
+
+
+class Band(msgspec.Struct, frozen=True):
+    """What a metric is over days under one policy; ``days`` in which it exists."""
+
+    policy: str
+    metric: str
+    days: int
+    mean: float
+    p10: float
+    p50: float
+    p90: float
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Mean of metric(policy) - metric(baseline) over days in which both exist.
+
+    Attributes:
+        low, high: of the confidence interval of the mean (CONFIDENCE, Student's t).
+        correlation: between the two policies' days: what common random numbers save; None where
+            one of them never varies.
+    """
+
+    policy: str
+    baseline: str
+    metric: str
+    days: int
+    mean: float
+    low: float
+    high: float
+    correlation: float | None
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What was asked, and what came of it."""
+
+    scenario: str
+    seed: int
+    agents: tuple[int, ...]
+    policies: tuple[str, ...]
+    replications: int
+    currency: str
+    bands: tuple[Band, ...]
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class Market:
+    """A market that can be run over and over."""
+
+    name: str
+    text: str
+    currency: str
+    agents: Agents
+    world: Callable[[int, int], World]
+    """Returns the world of (seed, period)."""
+    min_remaining_micros: int
+
+
+def load_market(name: str) -> Market:
+    """Returns the market of a scenario that ships under this name, or in the file of this path.
+
+    A file with ``[values]`` is a ``PeriodScenario``, any other a ``WorldScenario``.
+
+    Raises:
+        BadInput: there is none, or it breaks its schema.
+    """
+    is_world = name in shipped()
+    text, short = text_of(name, WORLDS_FOLDER) if is_world else text_of(name)
+    if is_world or "\n[values]" not in text:
+        return _world_market(read_world(text, short), text)
+    return _period_market(read_period(text, short), short, text)
+
+
+def parse_policy(text: str) -> Policy:
+    """Returns the policy that ``pid``, ``off``, ``constant:GAIN`` or ``pacing:GAIN`` names.
+
+    Raises:
+        BadInput: it names none.
+    """
+    law, has_gain, gain_text = text.partition(":")
+    known = "must be pid, off, constant:GAIN or pacing:GAIN"
+    if law not in LAWS or (bool(has_gain) != (law in TAKES_GAIN)):
+        raise BadInput(f"policy '{text}': {known}", "/policy")
+    try:
+        gain = float(gain_text) if has_gain else 0.0
+    except ValueError:
+        raise BadInput(f"policy '{text}': the gain is no number; it {known}", "/policy") from None
+    if not 0.0 <= gain <= GAIN_MAX:
+        raise BadInput(f"policy '{text}': gain {gain}; it must be 0 to {GAIN_MAX:g}", "/policy")
+    return Policy(text, LAWS[law], gain)
+
+
+def check_chosen(market: Market, chosen: Sequence[int]) -> tuple[int, ...]:
+    """Returns the chosen agents, distinct and in order.
+
+    Raises:
+        BadInput: there is none, or one that the market does not have.
+    """
+    count = market.agents.budget_micros.shape[0]
+    if not chosen:
+        raise BadInput("agents: empty; at least one must be chosen", "/agents")
+    for agent in chosen:
+        if not 0 <= agent < count:
+            raise BadInput(f"agents: {agent}; must be 0 to {count - 1}", "/agents")
+    return tuple(sorted(set(chosen)))
+
+
+def run_day(
+    market: Market, chosen: Sequence[int], policy: Policy, seed: int, replication: int
+) -> Outcome:
+    """Returns what becomes of the chosen agents in one day under ``policy``."""
+    agents = market.agents
+    law, gain = agents.law.copy(), agents.gain.copy()
+    rows = list(chosen)
+    law[rows], gain[rows] = policy.law, policy.gain
+    world = market.world(seed, replication)
+    # An agent whose law is EXTERNAL keeps its weight, which starts at 0: it never bids.
+    result = run_period(
+        world,
+        agents._replace(law=law, gain=gain),
+        min_remaining_micros=market.min_remaining_micros,
+    )
+    accounts = result.accounts
+    value, incremental = None, None
+    if isinstance(world, PeriodWorld):
+        truth = world.incrementality.value_micros
+        value, incremental = int(truth.total[rows].sum()), int(truth.incremental[rows].sum())
+    return Outcome(
+        replication=replication,
+        policy=policy.text,
+        spend_micros=int(accounts.spend_micros[rows].sum()),
+        exposures=int(accounts.exposures[rows].sum()),
+        conversions=int(accounts.conversions[rows].sum()),
+        expected_conversions=float(accounts.expected_conversions[rows].sum()),
+        return_micros=int(accounts.return_micros[rows].sum()),
+        value_micros=value,
+        incremental_micros=incremental,
+    )
+
+
+def compare(
+    market: Market,
+    chosen: Sequence[int],
+    policies: Sequence[Policy],
+    seed: int,
+    outcomes: Sequence[Outcome],
+) -> Comparison:
+    """Returns bands and differences to the first policy, of days that all policies have run."""
+    by_policy = {policy.text: _in_order(outcomes, policy.text) for policy in policies}
+    days = min(len(each) for each in by_policy.values())
+    by_policy = {text: each[:days] for text, each in by_policy.items()}
+    bands = [
+        band
+        for text, each in by_policy.items()
+        for metric in METRICS
+        if (band := _band(text, metric, each)) is not None
+    ]
+    baseline = policies[0].text
+    differences = [
+        difference
+        for policy in policies[1:]
+        for metric in METRICS
+        if (
+            difference := _difference(
+                policy.text, baseline, metric, by_policy[policy.text], by_policy[baseline]
+            )
+        )
+        is not None
+    ]
+    return Comparison(
+        scenario=market.name,
+        seed=seed,
+        agents=tuple(chosen),
+        policies=tuple(policy.text for policy in policies),
+        replications=days,
+        currency=market.currency,
+        bands=tuple(bands),
+        differences=tuple(differences),
+    )
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """First line of a checkpoint: whose rows follow."""
+
+    scenario_text: str
+    seed: int
+    agents: tuple[int, ...]
+
+
+class Checkpoint:
+    """Days that were run, one line of JSON each, appended when they end: an interrupt loses one.
+
+    Further policies and days may be added to a checkpoint, for a day depends on neither; another
+    scenario, seed or choice of agents may not.
+    """
+
+    def __init__(self, path: Path, market: Market, chosen: Sequence[int], seed: int) -> None:
+        """Opens or starts the file.
+
+        Raises:
+            BadInput: the file is of another run, or no checkpoint.
+        """
+        self._path = path
+        header = _Header(market.text, seed, tuple(chosen))
+        self.outcomes: list[Outcome] = []
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(msgspec.json.encode(header) + b"\n")
+            return
+        whole = path.read_bytes()
+        # A line that was cut by a kill is run again.
+        complete = whole[: whole.rfind(b"\n") + 1]
+        if len(complete) < len(whole):
+            path.write_bytes(complete)
+        lines = complete.splitlines()
+        try:
+            found = msgspec.json.decode(lines[0] if lines else b"", type=_Header)
+            self.outcomes = [msgspec.json.decode(line, type=Outcome) for line in lines[1:]]
+        except msgspec.DecodeError as error:
+            raise BadInput(
+                f"checkpoint '{path}': {error}; it must be one of this command, or removed"
+            ) from error
+        if found != header:
+            names = ("scenario_text", "seed", "agents")
+            other = [name for name in names if getattr(found, name) != getattr(header, name)]
+            raise BadInput(
+                f"checkpoint '{path}' is of another {', '.join(other)}; "
+                "name another folder, or remove it"
+            )
+
+    def missing(self, policies: Iterable[Policy], replications: int) -> list[tuple[int, Policy]]:
+        """Returns the days still to run, all policies of a day side by side."""
+        done = {(outcome.replication, outcome.policy) for outcome in self.outcomes}
+        wanted = list(policies)
+        return [
+            (replication, policy)
+            for replication in range(replications)
+            for policy in wanted
+            if (replication, policy.text) not in done
+        ]
+
+    def add(self, outcome: Outcome) -> None:
+        """Keeps a day."""
+        with self._path.open("ab") as file:
+            file.write(msgspec.json.encode(outcome) + b"\n")
+        self.outcomes.append(outcome)
+
+
+def _world_market(scenario: WorldScenario, text: str) -> Market:
+    tables = build_tables(scenario)
+    return Market(
+        name=scenario.name,
+        text=text,
+        currency=scenario.currency,
+        agents=agents_of(tables),
+        world=partial(PeriodWorld, tables),
+        min_remaining_micros=1,
+    )
+
+
+def _period_market(scenario: PeriodScenario, name: str, text: str) -> Market:
+    # The market's own seed, so that budgets and limits are the same whatever the run's.
+    agents = auctionnet.agents_of(scenario, 0)
+    return Market(
+        name=name,
+        text=text,
+        currency="",
+        agents=agents,
+        world=partial(auctionnet.AuctionNetWorld, scenario, agents),
+        min_remaining_micros=scenario.auction.min_remaining_micros,
+    )
+
+
+def _in_order(outcomes: Sequence[Outcome], policy: str) -> list[Outcome]:
+    """Returns the outcomes of a policy from day 0 on, up to the first that is missing."""
+    found = {outcome.replication: outcome for outcome in outcomes if outcome.policy == policy}
+    days: list[Outcome] = []
+    while len(days) in found:
+        days.append(found[len(days)])
+    return days
+
+
+def _band(policy: str, metric: str, days: Sequence[Outcome]) -> Band | None:
+    values = [value for day in days if (value := reading(day, metric)) is not None]
+    if not values:
+        return None
+    p10, p50, p90 = np.quantile(values, BANDS).tolist()
+    return Band(policy, metric, len(values), float(np.mean(values)), p10, p50, p90)
+
+
+def _difference(
+    policy: str, baseline: str, metric: str, mine: Sequence[Outcome], theirs: Sequence[Outcome]
+) -> Difference | None:
+    pairs = [
+        (x, y)
+        for a, b in zip(mine, theirs, strict=True)
+        if (x := reading(a, metric)) is not None and (y := reading(b, metric)) is not None
+    ]
+    # One day has no spread, and an interval without one would claim certainty.
+    if len(pairs) < 2:
+        return None
+    x, y = np.array(pairs).T
+    change = x - y
+    reach = student.ppf(0.5 + CONFIDENCE / 2, len(pairs) - 1) * change.std(ddof=1)
+    reach /= np.sqrt(len(pairs))
+    varies = x.std() > 0 and y.std() > 0
+    return Difference(
+        policy=policy,
+        baseline=baseline,
+        metric=metric,
+        days=len(pairs),
+        mean=float(change.mean()),
+        low=float(change.mean() - reach),
+        high=float(change.mean() + reach),
+        correlation=float(np.corrcoef(x, y)[0, 1]) if varies else None,
+    )

@@ -1,0 +1,251 @@
+"""Policies on the same days: pairing saves noise, intervals cover, an interrupt loses nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import simulator.world.scenario as worlds
+from market.errors import BadInput
+from simulator.what_if import (
+    METRICS,
+    Checkpoint,
+    Outcome,
+    check_chosen,
+    compare,
+    load_market,
+    parse_policy,
+    run_day,
+)
+from simulator.what_if_command import run_simulate
+from simulator.what_if_report import page, tables
+
+ROOT = Path(__file__).parents[2]
+STILL = (Path(worlds.__file__).parent / "scenarios" / "still_day.toml").read_text()
+
+
+def small_text(opportunities=4_000):
+    return (
+        STILL.replace("200_000", str(opportunities))
+        .replace("count = 20_000", "count = 500")
+        .replace("count = 24", "count = 8")
+        .replace("budget_micros = 1_000_000_000", "budget_micros = 20_000_000")
+    )
+
+
+@pytest.fixture(scope="module")
+def scenario_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("worlds") / "small.toml"
+    path.write_text(small_text())
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def market(scenario_file):
+    return load_market(scenario_file)
+
+
+POLICIES = tuple(parse_policy(text) for text in ("pid", "constant:0.8", "off"))
+
+
+@pytest.fixture(scope="module")
+def outcomes(market):
+    return [run_day(market, (0, 2), policy, 4, day) for day in range(6) for policy in POLICIES]
+
+
+def test_off_bids_nothing_and_adds_nothing_and_others_go_on(outcomes):
+    for outcome in outcomes:
+        is_off = outcome.policy == "off"
+        assert (outcome.spend_micros == 0) == is_off
+        assert (outcome.exposures == 0) == is_off
+        assert outcome.value_micros is not None
+    assert sum(outcome.value_micros for outcome in outcomes if outcome.policy == "off") > 0
+
+
+def test_a_day_depends_on_seed_and_number_only(market, outcomes):
+    assert run_day(market, (0, 2), POLICIES[0], 4, 0) == outcomes[0]
+    assert run_day(market, (0, 2), POLICIES[0], 5, 0) != outcomes[0]
+
+
+def test_bands_and_differences_are_those_of_the_days(market, outcomes):
+    found = compare(market, (0, 2), POLICIES, 4, outcomes)
+    assert found.replications == 6
+    spend = [o.spend_micros for o in outcomes if o.policy == "pid"]
+    band = next(b for b in found.bands if (b.policy, b.metric) == ("pid", "spend_micros"))
+    assert band.mean == pytest.approx(np.mean(spend))
+    assert [band.p10, band.p50, band.p90] == pytest.approx(np.quantile(spend, [0.1, 0.5, 0.9]))
+    other = [o.spend_micros for o in outcomes if o.policy == "constant:0.8"]
+    change = np.subtract(other, spend)
+    (difference,) = [
+        d for d in found.differences if (d.policy, d.metric) == ("constant:0.8", "spend_micros")
+    ]
+    assert difference.baseline == "pid"
+    assert difference.mean == pytest.approx(change.mean())
+    # Student's t with 5 degrees of freedom, 97.5 %: 2.5706.
+    reach = 2.5706 * change.std(ddof=1) / np.sqrt(6)
+    assert difference.high - difference.mean == pytest.approx(reach, rel=1e-4)
+    assert difference.mean - difference.low == pytest.approx(reach, rel=1e-4)
+
+
+def test_what_does_not_exist_is_left_out(market, outcomes):
+    found = compare(market, (0, 2), POLICIES, 4, outcomes)
+    told = {(band.policy, band.metric) for band in found.bands}
+    assert ("off", "cpa_micros") not in told
+    assert ("off", "roas") not in told
+    assert ("pid", "roas") in told
+    one = compare(market, (0, 2), POLICIES, 4, outcomes[:3])
+    assert one.replications == 1
+    assert one.differences == ()
+
+
+def outcome_of(day, policy, spend):
+    return Outcome(day, policy, spend, 1, 1, 1.0, 1, None, None)
+
+
+def test_intervals_of_the_mean_difference_cover_it_as_often_as_they_claim(market):
+    """Days that share noise: 95 % intervals miss a true difference of 3 in 5 % of 400 cases."""
+    draw = np.random.Generator(np.random.PCG64(5))
+    pair = POLICIES[:2]
+    missed, widths = 0, []
+    for _ in range(400):
+        shared = draw.normal(1000, 100, 8)
+        days = [
+            outcome_of(day, policy.text, shared[day] + 3 * (policy == pair[1]) + draw.normal(0, 2))
+            for day in range(8)
+            for policy in pair
+        ]
+        found = compare(market, (0,), pair, 1, days)
+        spend = next(d for d in found.differences if d.metric == "spend_micros")
+        missed += not spend.low <= 3 <= spend.high
+        widths.append(spend.high - spend.low)
+        assert spend.correlation > 0.9
+    assert abs(missed - 20) < 4 * np.sqrt(400 * 0.05 * 0.95)
+    # Unpaired, an interval were some 30 times as wide.
+    assert np.mean(widths) < 10
+
+
+def test_auctionnets_market_is_a_market_too():
+    found = cached_auctionnet()
+    assert found.value_micros is None
+    assert found.conversions > 0
+    assert found.spend_micros > 0
+
+
+@cache
+def cached_auctionnet():
+    return run_day(load_market("auctionnet"), (0,), POLICIES[0], 1, 0)
+
+
+def test_policies_are_read_or_named_with_what_they_must_be():
+    assert parse_policy("pacing:0.25").gain == 0.25
+    for text in ("", "magic", "pid:1", "constant", "constant:", "pacing:x", "off:1", "constant:-1"):
+        with pytest.raises(BadInput, match=r"must be|must be 0 to"):
+            parse_policy(text)
+    with pytest.raises(BadInput, match="0 to 100"):
+        parse_policy("constant:nan")
+
+
+def test_chosen_agents_exist(market):
+    assert check_chosen(market, (3, 1, 3)) == (1, 3)
+    with pytest.raises(BadInput, match="must be 0 to 7"):
+        check_chosen(market, (8,))
+    with pytest.raises(BadInput, match="at least one"):
+        check_chosen(market, ())
+
+
+def test_a_checkpoint_keeps_days_and_forgets_a_line_that_was_cut(tmp_path, market, outcomes):
+    path = tmp_path / "days.ndjson"
+    first = Checkpoint(path, market, (0, 2), 4)
+    for outcome in outcomes[:5]:
+        first.add(outcome)
+    path.write_bytes(path.read_bytes() + b'{"replication": 1, "pol')
+    again = Checkpoint(path, market, (0, 2), 4)
+    assert again.outcomes == outcomes[:5]
+    missing = [(day, policy.text) for day, policy in again.missing(POLICIES, 3)]
+    assert missing == [(1, "off"), (2, "pid"), (2, "constant:0.8"), (2, "off")]
+    again.add(outcomes[5])
+    assert Checkpoint(path, market, (0, 2), 4).outcomes == outcomes[:6]
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, market):
+    path = tmp_path / "days.ndjson"
+    Checkpoint(path, market, (0, 2), 4)
+    with pytest.raises(BadInput, match="of another seed, agents; name another folder"):
+        Checkpoint(path, market, (1,), 5)
+    path.write_text("hello\n")
+    with pytest.raises(BadInput, match="or removed"):
+        Checkpoint(path, market, (0, 2), 4)
+
+
+def test_threads_change_nothing_and_an_earlier_run_is_extended(tmp_path, scenario_file, capsys):
+    texts = [policy.text for policy in POLICIES]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run_simulate(scenario_file, texts[:2], (0,), 2, 9, one) == 0
+    assert run_simulate(scenario_file, texts, (0,), 4, 9, one, as_json=True) == 0
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert run_simulate(scenario_file, texts, (0,), 4, 9, two, threads=3) == 0
+    assert (one / "comparison.json").read_bytes() == (two / "comparison.json").read_bytes()
+    assert (one / "report.html").read_bytes() == (two / "report.html").read_bytes()
+    assert printed == json.loads((two / "comparison.json").read_text())
+    assert printed["replications"] == 4
+    assert "difference" in capsys.readouterr().out.lower()
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.rows, self.pictures, self.fetched = 0, 0, []
+
+    def handle_starttag(self, tag, attrs):
+        self.rows += tag == "tr"
+        self.pictures += tag == "svg"
+        self.fetched += [value for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_has_every_number_and_fetches_nothing(market, outcomes):
+    found = compare(market, (0, 2), POLICIES, 4, outcomes)
+    seen = _Page()
+    seen.feed(page(found))
+    assert seen.rows == len(found.bands) + len(found.differences) + 2
+    assert seen.pictures == 2
+    assert all(value.startswith("#") for value in seen.fetched)
+    assert [table.row_count for table in tables(found)] == [
+        len(found.bands),
+        len(found.differences),
+    ]
+    assert {band.metric for band in found.bands} == set(METRICS)
+
+
+def test_an_interrupt_keeps_what_was_run(tmp_path):
+    """Ctrl-C in the middle of many days: exit code 130, and the same command goes on."""
+    scenario = tmp_path / "small.toml"
+    scenario.write_text(small_text(40_000))
+    command = [
+        sys.executable, "lodestone.py", "simulate", str(scenario), "--policy", "pid", "--policy",
+        "off", "--replications", "2000", "--folder", str(tmp_path / "run"),
+    ]  # fmt: skip
+    days = tmp_path / "run" / "days.ndjson"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not days.exists() or days.read_text().count("\n") < 4:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    kept = days.read_text().splitlines()[1:]
+    assert len(kept) >= 3
+    assert all("spend_micros" in json.loads(line) for line in kept)
+    assert run_simulate(str(scenario), ["pid", "off"], (0,), 1, 1, tmp_path / "run") == 0
+    assert days.read_text().splitlines()[1:] == kept
