@@ -127,24 +127,34 @@ def simulate(
     scenario: Annotated[str, typer.Argument(help="A shipped market, or a .toml file.")],
     policy: Annotated[
         list[str],
-        typer.Option(help="pid, constant:GAIN, pacing:GAIN or off; the first is the baseline."),
+        typer.Option(
+            help="pid, constant:GAIN, pacing:GAIN or off, then ,budget=FACTOR ,target=FACTOR; "
+            "the first is the baseline."
+        ),
     ],
     agent: Annotated[list[int] | None, typer.Option(help="Whose policy; default 0.")] = None,
     replications: Annotated[int, typer.Option(min=1, help="Days.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that happens.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Days at a time.")] = 1,
+    ray: Annotated[bool, typer.Option("--ray", help="Days as Ray tasks, so many at once.")] = False,
     folder: Annotated[Path, typer.Option(help="Days that were run stay here.")] = Path(
         "runs/what_if"
     ),
     as_json: Json = False,
 ) -> None:
     """Say what other bid policies would bring in the twin, on the same days, with intervals."""
-    from simulator.what_if_command import run_simulate
+    from functools import partial
 
+    from simulator.what_if_command import over_threads, run_simulate
+
+    mapper = over_threads(threads)
+    if ray:
+        from policies.training.distributed import ray_map
+
+        mapper = partial(ray_map, cpus=threads)
     code = run_simulate(
-        scenario, policy, agent or [0], replications, seed, folder, threads=threads,
-        as_json=as_json,
-    )  # fmt: skip
+        scenario, policy, agent or [0], replications, seed, folder, mapper=mapper, as_json=as_json
+    )
     if code:
         raise typer.Exit(code)
 

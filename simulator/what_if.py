@@ -6,9 +6,10 @@ difference between two of them within a day is far less noisy than either. What 
 policy are bands over days (p10, p50, p90: what a day may bring), and per pair of policies the mean
 difference with its confidence interval (what the policy changes).
 
-Policies are control laws of ``market.kernels_control``, for the *chosen* agents; all others keep
-the laws of the scenario. ``off`` does not bid at all: the difference to it is what the chosen
-agents' advertising truly added, organic orders included.
+Policies are control laws of ``market.kernels_control``, for the *chosen* agents, with their budget
+and target or a multiple of them; all others keep the laws of the scenario. ``off`` does not bid at
+all: the difference to it is what the chosen agents' advertising truly added, organic orders
+included.
 
 What it does not do: it writes no file but its checkpoint and draws no picture
 (``simulator.what_if_report``).
@@ -25,7 +26,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from market.errors import BadInput
-from market.kernels_control import CONSTANT, EXTERNAL, PACING, PID
+from market.kernels_control import CONSTANT, PACING, PID
 from simulator.period import auctionnet
 from simulator.period.engine import run_period
 from simulator.period.scenario import PeriodScenario
@@ -43,19 +44,42 @@ if TYPE_CHECKING:
     from simulator.period.engine import Agents
     from simulator.period.seam import World
 
-LAWS = {"off": EXTERNAL, "constant": CONSTANT, "pid": PID, "pacing": PACING}
+LAWS = {"off": CONSTANT, "constant": CONSTANT, "pid": PID, "pacing": PACING}
+"""``off`` is a constant multiplier of 0, which never bids."""
 TAKES_GAIN = ("constant", "pacing")
 CONFIDENCE = 0.95
 BANDS = (0.1, 0.5, 0.9)
 GAIN_MAX = 100.0
+FACTOR_MAX = 1_000.0
+FACTORS = ("budget", "target")
 
 
 class Policy(NamedTuple):
-    """A control law and its gain, as they are written: ``pid``, ``constant:0.8``, ``off``."""
+    """How the chosen agents bid, as it is written: ``pid``, ``constant:0.8``, ``pid,budget=2``.
+
+    Attributes:
+        text: as written; names it in tables.
+        law: of ``market.kernels_control``.
+        gain: of the law.
+        budget_factor: times the agents' budgets in the scenario.
+        target_factor: times what a unit of value may cost them.
+    """
 
     text: str
     law: int
     gain: float
+    budget_factor: float = 1.0
+    target_factor: float = 1.0
+
+    def applied(self, agents: Agents, rows: Sequence[int]) -> Agents:
+        """Returns the agents with this policy in ``rows``."""
+        chosen = list(rows)
+        law, gain = agents.law.copy(), agents.gain.copy()
+        budget, unit = agents.budget_micros.copy(), agents.unit_micros.copy()
+        law[chosen], gain[chosen] = self.law, self.gain
+        budget[chosen] = np.maximum(np.round(budget[chosen] * self.budget_factor), 1)
+        unit[chosen] *= self.target_factor
+        return agents._replace(law=law, gain=gain, budget_micros=budget, unit_micros=unit)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -182,22 +206,39 @@ def load_market(name: str) -> Market:
 
 
 def parse_policy(text: str) -> Policy:
-    """Returns the policy that ``pid``, ``off``, ``constant:GAIN`` or ``pacing:GAIN`` names.
+    """Returns the policy that ``LAW[:GAIN][,budget=FACTOR][,target=FACTOR]`` names.
 
     Raises:
         BadInput: it names none.
     """
-    law, has_gain, gain_text = text.partition(":")
-    known = "must be pid, off, constant:GAIN or pacing:GAIN"
+    head, *parts = text.split(",")
+    law, has_gain, gain_text = head.partition(":")
+    known = (
+        "must be pid, off, constant:GAIN or pacing:GAIN, then ,budget=FACTOR and ,target=FACTOR "
+        "as wanted"
+    )
     if law not in LAWS or (bool(has_gain) != (law in TAKES_GAIN)):
         raise BadInput(f"policy '{text}': {known}", "/policy")
+    gain = _factor(text, "gain", gain_text, 0.0, GAIN_MAX) if has_gain else 0.0
+    factors: dict[str, float] = {}
+    for part in parts:
+        name, _, value = part.partition("=")
+        if name not in FACTORS or name in factors:
+            raise BadInput(f"policy '{text}': '{part}'; it {known}", "/policy")
+        factors[name] = _factor(text, name, value, 1e-6, FACTOR_MAX)
+    return Policy(text, LAWS[law], gain, factors.get("budget", 1.0), factors.get("target", 1.0))
+
+
+def _factor(text: str, name: str, value: str, least: float, most: float) -> float:
     try:
-        gain = float(gain_text) if has_gain else 0.0
+        number = float(value)
     except ValueError:
-        raise BadInput(f"policy '{text}': the gain is no number; it {known}", "/policy") from None
-    if not 0.0 <= gain <= GAIN_MAX:
-        raise BadInput(f"policy '{text}': gain {gain}; it must be 0 to {GAIN_MAX:g}", "/policy")
-    return Policy(text, LAWS[law], gain)
+        raise BadInput(f"policy '{text}': the {name} '{value}' is no number", "/policy") from None
+    if not least <= number <= most:
+        raise BadInput(
+            f"policy '{text}': {name} {value}; it must be {least:g} to {most:g}", "/policy"
+        )
+    return number
 
 
 def check_chosen(market: Market, chosen: Sequence[int]) -> tuple[int, ...]:
@@ -219,15 +260,11 @@ def run_day(
     market: Market, chosen: Sequence[int], policy: Policy, seed: int, replication: int
 ) -> Outcome:
     """Returns what becomes of the chosen agents in one day under ``policy``."""
-    agents = market.agents
-    law, gain = agents.law.copy(), agents.gain.copy()
     rows = list(chosen)
-    law[rows], gain[rows] = policy.law, policy.gain
     world = market.world(seed, replication)
-    # An agent whose law is EXTERNAL keeps its weight, which starts at 0: it never bids.
     result = run_period(
         world,
-        agents._replace(law=law, gain=gain),
+        policy.applied(market.agents, rows),
         min_remaining_micros=market.min_remaining_micros,
     )
     accounts = result.accounts

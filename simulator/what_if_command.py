@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from rich.console import Console
@@ -15,13 +16,40 @@ from simulator.what_if import Checkpoint, check_chosen, compare, load_market, pa
 from simulator.what_if_report import page, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from simulator.what_if import Market, Policy
+    from simulator.what_if import Market, Outcome, Policy
+
+    Day = tuple[int, Policy]
 
 INTERRUPTED = 130
 """What a shell expects of a process that Ctrl-C has ended."""
+
+
+class Mapper(Protocol):
+    """``map`` over days on whatever runs them; in any order."""
+
+    def __call__(
+        self, function: Callable[[Day], Outcome], days: Sequence[Day], /
+    ) -> Iterable[Outcome]:
+        """Returns what ``function`` gives for each of the days."""
+        ...
+
+
+def over_threads(threads: int) -> Mapper:
+    """Returns a mapper over so many threads of this process."""
+
+    def mapped(function: Callable[[Day], Outcome], days: Sequence[Day]) -> Iterable[Outcome]:
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for day in as_completed([pool.submit(function, day) for day in days]):
+                    yield day.result()
+            finally:
+                # Days that have begun are waited for, and run again by the next command.
+                pool.shutdown(cancel_futures=True)
+
+    return mapped
 
 
 def run_simulate(
@@ -32,7 +60,7 @@ def run_simulate(
     seed: int,
     folder: Path,
     *,
-    threads: int = 1,
+    mapper: Mapper | None = None,
     as_json: bool = False,
 ) -> int:
     """Prints the comparison, writes ``report.html`` and ``comparison.json``; returns the exit code.
@@ -53,7 +81,8 @@ def run_simulate(
     missing = checkpoint.missing(chosen_policies, replications)
     errors = Console(stderr=True)
     try:
-        _run_days(market, chosen, seed, missing, checkpoint, threads, errors)
+        function = partial(_run, market, chosen, seed)
+        _watch((mapper or over_threads(1))(function, missing), len(missing), checkpoint, errors)
     except KeyboardInterrupt:
         left = len(checkpoint.missing(chosen_policies, replications))
         errors.print(
@@ -76,33 +105,18 @@ def run_simulate(
     return 0
 
 
-def _run_days(
-    market: Market,
-    chosen: Sequence[int],
-    seed: int,
-    missing: Sequence[tuple[int, Policy]],
-    checkpoint: Checkpoint,
-    threads: int,
-    errors: Console,
-) -> None:
-    """Runs the missing days; each is kept as soon as it ends, in whatever order they do."""
+def _run(market: Market, chosen: Sequence[int], seed: int, day: Day) -> Outcome:
+    replication, policy = day
+    return run_day(market, chosen, policy, seed, replication)
+
+
+def _watch(days: Iterable[Outcome], count: int, checkpoint: Checkpoint, errors: Console) -> None:
+    """Keeps each day as soon as it ends, in whatever order they do, and shows how many have."""
     columns = (
         TextColumn("days"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with (
-        Progress(*columns, console=errors, disable=not errors.is_terminal) as progress,
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        task = progress.add_task("days", total=len(missing))
-        running = [
-            pool.submit(run_day, market, chosen, policy, seed, replication)
-            for replication, policy in missing
-        ]
-        try:
-            for day in as_completed(running):
-                checkpoint.add(day.result())
-                progress.advance(task)
-        except BaseException:
-            # Days that have begun are waited for, and run again by the next command.
-            pool.shutdown(cancel_futures=True)
-            raise
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("days", total=count)
+        for day in days:
+            checkpoint.add(day)
+            progress.advance(task)

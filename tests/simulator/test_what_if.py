@@ -26,7 +26,7 @@ from simulator.what_if import (
     parse_policy,
     run_day,
 )
-from simulator.what_if_command import run_simulate
+from simulator.what_if_command import over_threads, run_simulate
 from simulator.what_if_report import page, tables
 
 ROOT = Path(__file__).parents[2]
@@ -148,10 +148,26 @@ def cached_auctionnet():
 def test_policies_are_read_or_named_with_what_they_must_be():
     assert parse_policy("pacing:0.25").gain == 0.25
     for text in ("", "magic", "pid:1", "constant", "constant:", "pacing:x", "off:1", "constant:-1"):
-        with pytest.raises(BadInput, match=r"must be|must be 0 to"):
+        with pytest.raises(BadInput, match=r"must be|is no number"):
             parse_policy(text)
     with pytest.raises(BadInput, match="0 to 100"):
         parse_policy("constant:nan")
+    assert parse_policy("pid,target=0.9,budget=2")[3:] == (2.0, 0.9)
+    for text in ("pid,speed=2", "pid,budget=1,budget=2", "pid,budget=0", "pid,budget=x"):
+        with pytest.raises(BadInput, match="policy 'pid,"):
+            parse_policy(text)
+
+
+def test_a_policy_may_change_budget_and_target_of_the_chosen_only(market):
+    agents = parse_policy("pid,budget=2,target=0.5").applied(market.agents, (1,))
+    others = [row for row in range(agents.law.shape[0]) if row != 1]
+    assert agents.budget_micros[1] == 2 * market.agents.budget_micros[1]
+    assert agents.unit_micros[1] == 0.5 * market.agents.unit_micros[1]
+    for name, column in agents._asdict().items():
+        assert np.array_equal(column[others], getattr(market.agents, name)[others]), name
+    more = run_day(market, (1,), parse_policy("constant:1,budget=2"), 4, 0)
+    less = run_day(market, (1,), parse_policy("constant:1,budget=0.1"), 4, 0)
+    assert more.spend_micros > less.spend_micros > 0
 
 
 def test_chosen_agents_exist(market):
@@ -192,7 +208,7 @@ def test_threads_change_nothing_and_an_earlier_run_is_extended(tmp_path, scenari
     assert run_simulate(scenario_file, texts[:2], (0,), 2, 9, one) == 0
     assert run_simulate(scenario_file, texts, (0,), 4, 9, one, as_json=True) == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert run_simulate(scenario_file, texts, (0,), 4, 9, two, threads=3) == 0
+    assert run_simulate(scenario_file, texts, (0,), 4, 9, two, mapper=over_threads(3)) == 0
     assert (one / "comparison.json").read_bytes() == (two / "comparison.json").read_bytes()
     assert (one / "report.html").read_bytes() == (two / "report.html").read_bytes()
     assert printed == json.loads((two / "comparison.json").read_text())
