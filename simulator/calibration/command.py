@@ -158,7 +158,7 @@ def _parts(source: _Source) -> Split:
     train, test = (reading.log for reading in source.readings)
     train_file, test_file = source.files
     check_hours(train, f"log '{train_file}'")
-    if not test.count:
+    if not test.row_count:
         raise BadInput(f"log '{test_file}': empty, no usable row; there is nothing to judge by")
     return Split(train, test, f"fitted: {_TRAIN}, held back: {_TEST}")
 
@@ -175,7 +175,7 @@ def _quarantine(out: Path, readings: tuple[Reading, ...]) -> None:
 
 def _part(log: Log) -> Part:
     return Part(
-        rows=log.count,
+        rows=log.row_count,
         hours=int(np.count_nonzero(log.requests)),
         clicks=int(log.clicked.sum()),
         conversions=int(log.converted.sum()),
