@@ -160,6 +160,7 @@ def _fitted(report: Report) -> str:
     fit = report.calibration
     lines: list[tuple[str, str]] = [
         ("Requests per day", _interval(fit.supply.requests_per_day, 0)),
+        ("Hours of the day that were seen", f"{sum(fit.supply.is_seen)} of 24"),
         ("Clicks per impression", _interval(fit.response.ctr, 5)),
     ]
     if fit.response.cvr is not None:

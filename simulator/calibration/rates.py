@@ -48,15 +48,18 @@ def fit_supply(log: Log) -> SupplyFit:
         raise BadInput("supply: no hour of the log is covered as a whole; give it a longer log")
     dispersion, day_sigma = _dispersions(log, hours)
     own, held = hours.requests.copy(), hours.exposure.copy()
+    borrowed = np.where(seen, 0.0, _borrowing_error(hours) if not seen.all() else 0.0)
     for row in np.flatnonzero(~seen):
         own[row] = _borrowed(hours, int(row))
         # What is borrowed counts as one hour, however many it comes from.
         held[row] = 1.0
-    rates = tuple(_rate(own[row], held[row], dispersion) for row in range(DAY_HOURS))
+    rates = tuple(_rate(own[row], held[row], dispersion, borrowed[row]) for row in range(DAY_HOURS))
     mean = float(np.sum(own / held))
     days = max(float(hours.exposure.sum()) / DAY_HOURS, 1.0)
     # The day's variance: its hours' and what whole days differ by. A gamma law of both moments.
     variance = float(np.sum((own * dispersion + 0.5) / held**2)) + (mean * day_sigma) ** 2 / days
+    # Hours that were not seen lie together, so what is wrong with them is wrong with all of them.
+    variance += float(borrowed.sum()) ** 2
     shape = mean**2 / variance if mean > 0 else 0.5
     low, high = stats.gamma.ppf(_TAILS, shape, scale=max(mean, 1e-9) / shape)
     return SupplyFit(
@@ -85,6 +88,20 @@ def _borrowed(hours: _Hours, row: int) -> float:
     """Returns the rate of an hour that was not seen, as those near it on the clock tell it."""
     weight = hour_weights(row, _NEAR_HOURS, _FAR_WEIGHT)
     return float(np.sum(weight * hours.requests) / np.sum(weight * hours.exposure))
+
+
+def _borrowing_error(hours: _Hours) -> float:
+    """Returns by how much a seen hour's rate, borrowed as if it were not seen, is off (RMS)."""
+    seen = hours.exposure > 0
+    if int(seen.sum()) < 2:
+        return float(np.sum(hours.requests) / np.sum(hours.exposure))
+    error = [
+        _borrowed(_Hours(np.where(left, 0.0, hours.requests), np.where(left, 0.0, hours.exposure)),
+                  int(row)) - hours.requests[row] / hours.exposure[row]
+        for row in np.flatnonzero(seen)
+        for left in (np.arange(DAY_HOURS) == row,)
+    ]  # fmt: skip
+    return float(np.sqrt(np.mean(np.square(error))))
 
 
 def hour_weights(hour: int, bandwidth_hours: float, pooled_weight: float) -> F64:
@@ -120,9 +137,17 @@ def fit_response(log: Log, cvr: Estimate | None) -> ResponseFit:
     return ResponseFit(ctr=ctr, ctr_by_scene=by_scene, cvr=cvr)
 
 
-def _rate(count: float, exposure: float, dispersion: float) -> Estimate:
-    """Returns a Poisson rate per hour, prior of Jeffreys, its information divided by dispersion."""
+def _rate(count: float, exposure: float, dispersion: float, error: float) -> Estimate:
+    """Returns a Poisson rate per hour, prior of Jeffreys, its information divided by dispersion.
+
+    An error of the rate beyond its own chance widens the interval to a gamma law of that variance.
+    """
     shape = count / dispersion + 0.5
+    if error > 0.0 and count > 0.0:
+        mean = count / exposure
+        shape = mean**2 / (count * dispersion / exposure**2 + error**2)
+        low, high = stats.gamma.ppf(_TAILS, shape, scale=mean / shape)
+        return Estimate.of(mean, low, high)
     low, high = stats.gamma.ppf(_TAILS, shape, scale=dispersion / exposure)
     return Estimate.of(count / exposure, float(low), float(high))
 

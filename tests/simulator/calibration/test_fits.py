@@ -150,6 +150,8 @@ def test_an_hour_that_was_not_seen_is_borrowed_and_said_to_be():
     fit = fit_supply(log)
     assert fit.is_seen == (True,) * 20 + (False,) * 4
     assert fit.requests_per_hour[22].value == pytest.approx(1_000, rel=0.2)
+    seen, borrowed = fit.requests_per_hour[5], fit.requests_per_hour[22]
+    assert borrowed.high - borrowed.low > seen.high - seen.low
 
 
 def test_click_rates_of_small_slots_are_drawn_to_the_middle():
