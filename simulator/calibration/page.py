@@ -199,6 +199,7 @@ def _scope(report: Report) -> str:
         return '<ul class="plain">' + "".join(f"<li>{_text(item)}</li>" for item in items) + "</ul>"
 
     counts = [f"{name}: {count:,}" for name, count in report.counts.items()]
+    counts += report.notes
     return (
         f"<section><h2>What this log can say</h2>{listed(report.can_say)}</section>"
         f"<section><h2>What it cannot say</h2>{listed(report.cannot_say)}</section>"
