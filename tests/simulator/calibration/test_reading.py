@@ -15,7 +15,7 @@ from ledger.segment import RECORDS, SegmentWriter
 from market.errors import BadInput
 from market.events import EVENT_DTYPE, EventFlag, EventKind
 from simulator.calibration.ledger_reading import read_ledger, reading_of
-from simulator.calibration.log import HOUR_MS, NEVER
+from simulator.calibration.log import HOUR_MS, NEVER, split
 from simulator.calibration.reading import read_ipinyou, read_open_bandit
 from tests.simulator.calibration.logs import START_MS, event
 
@@ -215,3 +215,11 @@ def test_the_real_files_are_read_whole():
     reading = read_open_bandit(DATA / "open_bandit" / "bts_all" / "all.csv")
     assert (reading.log.row_count, len(reading.bad)) == (10_000, 0)
     assert int(reading.log.clicked.sum()) == 42
+
+
+def test_a_ledger_without_bids_is_an_empty_log():
+    for nothing in (events()[:0], events()[5:6]):
+        log = reading_of(nothing, "run").log
+        assert log.row_count == 0
+        with pytest.raises(BadInput, match="empty"):
+            split(log)
