@@ -127,7 +127,9 @@ def recover(number: int) -> Recovery:
         for name in ("wins", "spend_micros"):
             low, _, high = getattr(told, name)
             held[f"{name}_at_{multiplier:g}"] = low <= getattr(outcome, name) <= high
-    return Recovery(number, market.family, day.log.count, fit_s, covered, held, len(rivals.rivals))
+    return Recovery(
+        number, market.family, day.log.row_count, fit_s, covered, held, len(rivals.rivals)
+    )
 
 
 def summary(found: list[Recovery]) -> dict[str, object]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from simulator.calibration.terms import Calibration
+    from simulator.scenario import Scenario
+
 _TRAIN, _TEST, _BANDIT = "train.txt", "test.txt", "all.csv"
 
 
@@ -82,8 +85,7 @@ def run_calibrate(
         fitting = progress.add_task("fitting", total=1)
         calibration = calibrate(parts.fitted)
         _write(out / "calibration.toml", calibration.to_toml())
-        if calibration.rivals is not None and calibration.currency == scenario.currency:
-            _write(out / "scenario.toml", scenario_toml(fitted_scenario(calibration, scenario)))
+        notes = _write_scenario(out / "scenario.toml", calibration, scenario)
         progress.update(fitting, completed=1)
         checkpoint = Checkpoint(
             out / "checkpoint.ndjson", key_of(source.files, f"{seed} {template} {effort}")
@@ -113,6 +115,7 @@ def run_calibrate(
         counts=counts,
         can_say=can_say,
         cannot_say=cannot_say,
+        notes=notes,
         rows=rows,
         calibration=calibration,
     )
@@ -158,9 +161,20 @@ def _parts(source: _Source) -> Split:
     train, test = (reading.log for reading in source.readings)
     train_file, test_file = source.files
     check_hours(train, f"log '{train_file}'")
-    if not test.count:
+    if not test.row_count:
         raise BadInput(f"log '{test_file}': empty, no usable row; there is nothing to judge by")
     return Split(train, test, f"fitted: {_TRAIN}, held back: {_TEST}")
+
+
+def _write_scenario(path: Path, calibration: Calibration, template: Scenario) -> tuple[str, ...]:
+    """Writes the fitted scenario; where there can be none, returns why."""
+    try:
+        text = scenario_toml(fitted_scenario(calibration, template))
+    except BadInput as error:
+        path.unlink(missing_ok=True)
+        return (f"no scenario.toml: {error}",)
+    _write(path, text)
+    return ()
 
 
 def _quarantine(out: Path, readings: tuple[Reading, ...]) -> None:
@@ -175,7 +189,7 @@ def _quarantine(out: Path, readings: tuple[Reading, ...]) -> None:
 
 def _part(log: Log) -> Part:
     return Part(
-        rows=log.count,
+        rows=log.row_count,
         hours=int(np.count_nonzero(log.requests)),
         clicks=int(log.clicked.sum()),
         conversions=int(log.converted.sum()),
@@ -200,5 +214,6 @@ def _print(report: Report, out: Path, *, as_json: bool) -> None:
     ]
     if report.quarantined:
         lines.append(f"{report.quarantined} lines quarantined: {out / 'quarantine.ndjson'}")
+    lines += report.notes
     lines.append(f"report: {out / 'report.html'}")
     sys.stdout.write("\n".join(lines) + "\n")

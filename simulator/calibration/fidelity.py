@@ -23,7 +23,7 @@ import numpy as np
 from market.chance import Purpose, pair_code
 from simulator.calibration.fidelity_rows import Row, rows_for
 from simulator.calibration.kernels import poisson_counts
-from simulator.calibration.log import DAY_HOURS, F64, Log, rows_of
+from simulator.calibration.log import DAY_HOURS, F64, Log, rows_of, summed
 from simulator.calibration.play import own_seed, play, poisson
 from simulator.calibration.rates import COVERED_MIN
 from simulator.calibration.rivals import clusters
@@ -150,8 +150,10 @@ def compare(
 def resampled(log: Log, seed: int) -> Log:
     """Returns the log drawn anew from itself: users (or rows) with Poisson weights, hours too."""
     own = own_seed(seed)
-    index = np.repeat(np.arange(log.count), poisson_counts(own, int(Purpose.USER), clusters(log)))
-    return rows_of(log, index)._replace(requests=poisson(log.requests, own))
+    index = np.repeat(
+        np.arange(log.row_count), poisson_counts(own, int(Purpose.USER), clusters(log))
+    )
+    return rows_of(log, index)._replace(requests=poisson(log.requests, log.request_unit, own))
 
 
 def naive_day(fitted: Log, held_back: Log, seed: int) -> Log:
@@ -161,12 +163,12 @@ def naive_day(fitted: Log, held_back: Log, seed: int) -> Log:
     """
     own = own_seed(seed)
     by_hour = [np.flatnonzero(fitted.hour == hour) for hour in range(DAY_HOURS)]
-    everything = np.arange(fitted.count)
+    everything = np.arange(fitted.row_count)
     u = uniform_table(
-        own, int(Purpose.USER), np.full(held_back.count, 5, np.uint64),
-        np.arange(held_back.count, dtype=np.uint64), np.zeros(1, np.int64),
+        own, int(Purpose.USER), np.full(held_back.row_count, 5, np.uint64),
+        np.arange(held_back.row_count, dtype=np.uint64), np.zeros(1, np.int64),
     )[:, 0]  # fmt: skip
-    pick = np.empty(held_back.count, np.int64)
+    pick = np.empty(held_back.row_count, np.int64)
     hours = held_back.hour
     for hour in range(DAY_HOURS):
         here = hours == hour
@@ -177,7 +179,7 @@ def naive_day(fitted: Log, held_back: Log, seed: int) -> Log:
         at_ms=held_back.at_ms,
         hour_first=held_back.hour_first,
         covered=held_back.covered,
-        requests=poisson(_naive_requests(fitted, held_back), own),
+        requests=poisson(_naive_requests(fitted, held_back), held_back.request_unit, own),
         end_ms=held_back.end_ms,
     )
 
@@ -255,8 +257,8 @@ def _naive_requests(fitted: Log, held_back: Log) -> F64:
     """Returns [H] requests of the held-back hours if they were as in the fitted part."""
     used = fitted.covered >= COVERED_MIN
     hour = (fitted.hour_first + np.flatnonzero(used)) % DAY_HOURS
-    count = np.bincount(hour, weights=fitted.requests[used], minlength=DAY_HOURS)
-    held = np.bincount(hour, weights=fitted.covered[used], minlength=DAY_HOURS)
+    count = summed(hour, fitted.requests[used], DAY_HOURS)
+    held = summed(hour, fitted.covered[used], DAY_HOURS)
     mean = count.sum() / max(float(held.sum()), 1e-9)
     rate = np.where(held > 0, count / np.maximum(held, 1e-9), mean)
     wanted = (held_back.hour_first + np.arange(held_back.requests.shape[0])) % DAY_HOURS

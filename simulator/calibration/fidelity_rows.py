@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from market.chance import Purpose
-from simulator.calibration.log import DAY_HOURS, F64, I64, NEVER, Log
+from simulator.calibration.log import DAY_HOURS, F64, I64, NEVER, Log, summed
 from simulator.calibration.play import is_second_price
 from simulator.calibration.rates import COVERED_MIN
 from simulator.kernels import uniform_table
@@ -115,8 +115,8 @@ def rows_for(held_back: Log) -> tuple[Row, ...]:
 def thinned(log: Log, column: str, share: float, seed: int) -> Log:
     """Returns the log with that share of the ones in a 0-1 column taken back, at random."""
     u = uniform_table(
-        seed, int(Purpose.NOISE), np.full(log.count, 7, np.uint64),
-        np.arange(log.count, dtype=np.uint64), np.zeros(1, np.int64),
+        seed, int(Purpose.NOISE), np.full(log.row_count, 7, np.uint64),
+        np.arange(log.row_count, dtype=np.uint64), np.zeros(1, np.int64),
     )[:, 0]  # fmt: skip
     kept = getattr(log, column) * (u >= share).astype(np.uint8)
     return log._replace(**{column: kept})
@@ -139,8 +139,8 @@ def _price_row(
         price, hour = of(log)
         place = hour if is_by_hour else np.zeros_like(hour)
         size = DAY_HOURS if is_by_hour else 1
-        weight = np.bincount(place, minlength=size).astype(np.float64)
-        total = np.bincount(place, weights=price, minlength=size)
+        weight = summed(place, None, size)
+        total = summed(place, price, size)
         return Curve(_ratio(total, weight), weight)
 
     def distance(a: Log, b: Log) -> float:
@@ -184,8 +184,8 @@ def _rate_row(
 ) -> Row:
     def curve(log: Log) -> Curve:
         place = bin_of(log)
-        tries = np.bincount(place, weights=tries_of(log), minlength=len(bins))
-        hits = np.bincount(place, weights=hits_of(log), minlength=len(bins))
+        tries = summed(place, tries_of(log), len(bins))
+        hits = summed(place, hits_of(log), len(bins))
         return Curve(_ratio(hits, tries), tries)
 
     def perturb(log: Log, share: float, seed: int) -> Log:
@@ -237,7 +237,9 @@ def _spend_row(held_back: Log) -> Row:
 
     def perturb(log: Log, share: float, seed: int) -> Log:
         # That share of the auctions gets a price that no bid reaches.
-        marked = thinned(log._replace(has_won=np.ones(log.count, np.uint8)), "has_won", share, seed)
+        marked = thinned(
+            log._replace(has_won=np.ones(log.row_count, np.uint8)), "has_won", share, seed
+        )
         is_out = (marked.has_won == 0) & (log.is_told > 0)
         never = np.where(is_out, NEVER - 1, log.least_cpm_micros)
         most = np.where(is_out, NEVER - 1, log.most_cpm_micros)
@@ -254,8 +256,8 @@ def _supply_rows(held_back: Log) -> tuple[Row, Row]:
     def curve(log: Log) -> Curve:
         used = log.covered >= COVERED_MIN
         hour = (log.hour_first + np.flatnonzero(used)) % DAY_HOURS
-        count = np.bincount(hour, weights=log.requests[used], minlength=DAY_HOURS)
-        held = np.bincount(hour, weights=log.covered[used], minlength=DAY_HOURS)
+        count = summed(hour, log.requests[used], DAY_HOURS)
+        held = summed(hour, log.covered[used], DAY_HOURS)
         return Curve(_ratio(count, held), held)
 
     def shape(log: Log) -> Curve:
@@ -318,7 +320,7 @@ def _told_price(log: Log) -> tuple[F64, I64]:
 
 
 def _all(log: Log) -> I64:
-    return np.zeros(log.count, np.int64)
+    return np.zeros(log.row_count, np.int64)
 
 
 def _slot(log: Log) -> I64:

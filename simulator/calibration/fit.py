@@ -31,7 +31,7 @@ def calibrate(log: Log) -> Calibration:
     return Calibration(
         source=log.source,
         currency=log.currency,
-        row_count=log.count,
+        row_count=log.row_count,
         scenes=log.scenes,
         supply=fit_supply(log),
         rivals=rivals,

@@ -73,7 +73,7 @@ def rival_terms(
     chance = np.empty(rivals)
     sigma = np.exp(log_sigma)
     for i in range(n):
-        log_below, log_rest, hazard = 0.0, 0.0, 0.0
+        log_below, log_rest, hazard, above = 0.0, 0.0, 0.0, 1.0
         level = log_price[i] - slant * worth[i] - shift[scene[i]]
         for k in range(rivals):
             p = 1.0 / (1.0 + math.exp(-odds[k]))

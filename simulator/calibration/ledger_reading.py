@@ -27,7 +27,16 @@ from market.events import EVENT_DTYPE, EventFlag, EventKind, read_events
 from market.features import CONTEXT_BUCKETS, CONTEXT_DIMENSIONS
 from market.money import CURRENCY_NUMBERS, PRICE_CPM_MICROS_MAX
 from market.opportunity import Dimension
-from simulator.calibration.log import HOUR_MS, NEVER, BadLine, Log, Reading, joined_scenes, rows_of
+from simulator.calibration.log import (
+    F64,
+    HOUR_MS,
+    NEVER,
+    BadLine,
+    Log,
+    Reading,
+    joined_scenes,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,12 +239,13 @@ def _log_of(
     names = [f"placement {int(row) - _PLACEMENT * CONTEXT_BUCKETS}" for row in placement]
     new_row, scenes = joined_scenes(names, row_counts, SCENE_ROWS_MIN)
     by_time = np.argsort(bids["ts_ms"], kind="stable")
-    hour_first, requests, covered = _requests(events)
+    hour_first, requests, covered, unit = _requests(events)
     log = Log(
         source="ledger",
         currency=_currency(bids),
         hour_first=hour_first,
         requests=requests,
+        request_unit=unit,
         covered=covered,
         scenes=scenes or ("all",),
         at_ms=bids["ts_ms"].astype(np.int64),
@@ -290,12 +300,15 @@ def _market_price(
     return least, most, (has_won | has_lost).astype(np.uint8)
 
 
-def _requests(events: _Events) -> tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Returns the first hour, and [H] requests and share covered: bids, and sampled no-bids."""
+def _requests(events: _Events) -> tuple[int, F64, F64, float]:
+    """Returns the first hour, [H] requests and share covered, and ``Log.request_unit``.
+
+    Requests are bids and no-bids, those weighted by how many they stand for.
+    """
     is_request = np.isin(events["kind"], [int(EventKind.BID), int(EventKind.NO_BID)])
     asked = events[is_request]
     if not asked.shape[0]:
-        return 0, np.zeros(0), np.zeros(0)
+        return 0, np.zeros(0), np.zeros(0), 1.0
     weight = np.where(asked["kind"] == EventKind.NO_BID, asked["weight"], 1.0)
     first, last = int(asked["ts_ms"].min()), int(asked["ts_ms"].max())
     hour = asked["ts_ms"] // HOUR_MS - first // HOUR_MS
@@ -304,7 +317,8 @@ def _requests(events: _Events) -> tuple[int, npt.NDArray[np.float64], npt.NDArra
     covered[0] -= first % HOUR_MS / HOUR_MS
     end = last % HOUR_MS + _step_ms(asked["ts_ms"])
     covered[-1] -= 1.0 - min(end / HOUR_MS, 1.0)
-    return first // HOUR_MS, requests, covered
+    unit = float(np.sum(weight**2) / np.sum(weight))
+    return first // HOUR_MS, requests, covered, max(unit, 1.0)
 
 
 def _step_ms(at_ms: npt.NDArray[np.int64]) -> int:

@@ -9,7 +9,7 @@ Dimension names: N = bids (or impressions, in logs of won ones only), H = hours 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -43,6 +43,9 @@ class Log(NamedTuple):
         currency: ISO 4217 code of all prices; "" where the log has none.
         hour_first: epoch hours (or the log's own count) of ``requests[0]``.
         requests: [H] float64 requests by hour, as far as they were logged (sampled ones weighted).
+        request_unit: how many requests a logged one stands for on average, weighted by how many
+            it stands for: 1, or more where no-bids were sampled. It is how much wider than chance
+            counts scatter.
         covered: [H] float64 share of the hour that the log covers; 0 = the log does not say.
         scenes: names of the scenes (placements, positions).
         at_ms: [N] when the request came; only its hour means anything where logs say no more.
@@ -67,6 +70,7 @@ class Log(NamedTuple):
     currency: str
     hour_first: int
     requests: F64
+    request_unit: float
     covered: F64
     scenes: tuple[str, ...]
     at_ms: I64
@@ -89,7 +93,7 @@ class Log(NamedTuple):
     end_ms: int
 
     @property
-    def count(self) -> int:
+    def row_count(self) -> int:
         """N."""
         return self.at_ms.shape[0]
 
@@ -214,7 +218,9 @@ def split(log: Log) -> Split:
     if last_day > first_day:
         days = max(1, (last_day - first_day + 1) // 4)
         cut = (last_day - days + 1) * DAY_HOURS
-        while cut > first and _rows_after(log, cut) < 0.1 * log.count and cut - first > DAY_HOURS:
+        while (
+            cut > first and _rows_after(log, cut) < 0.1 * log.row_count and cut - first > DAY_HOURS
+        ):
             cut -= DAY_HOURS
         rule = f"held back: the last {-(-(end - cut) // DAY_HOURS)} of its days"
     else:
@@ -231,7 +237,7 @@ def check_hours(log: Log, what: str) -> None:
     Raises:
         BadInput: it is empty, or covers under ``HOURS_MIN`` hours.
     """
-    if log.count == 0:
+    if log.row_count == 0:
         raise BadInput(f"{what}: empty, no usable row; there is nothing to calibrate to")
     hours = int(np.count_nonzero(log.requests))
     span = (int(log.at_ms.max()) - int(log.at_ms.min())) / HOUR_MS
@@ -269,3 +275,8 @@ def joined_scenes(names: Iterable[str], counts: I64, rows_min: int) -> tuple[I32
 
 def _rows_after(log: Log, hour: int) -> int:
     return int(np.count_nonzero(log.at_ms // HOUR_MS >= hour))
+
+
+def summed(place: npt.NDArray[np.integer[Any]], weight: npt.NDArray[Any] | None, size: int) -> F64:
+    """Returns [size] float64 sums of ``weight`` (None: counts) over the rows of each place."""
+    return np.bincount(place, weights=weight, minlength=size).astype(np.float64)

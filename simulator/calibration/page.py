@@ -160,6 +160,7 @@ def _fitted(report: Report) -> str:
     fit = report.calibration
     lines: list[tuple[str, str]] = [
         ("Requests per day", _interval(fit.supply.requests_per_day, 0)),
+        ("Hours of the day that were seen", f"{sum(fit.supply.is_seen)} of 24"),
         ("Clicks per impression", _interval(fit.response.ctr, 5)),
     ]
     if fit.response.cvr is not None:
@@ -198,6 +199,7 @@ def _scope(report: Report) -> str:
         return '<ul class="plain">' + "".join(f"<li>{_text(item)}</li>" for item in items) + "</ul>"
 
     counts = [f"{name}: {count:,}" for name, count in report.counts.items()]
+    counts += report.notes
     return (
         f"<section><h2>What this log can say</h2>{listed(report.can_say)}</section>"
         f"<section><h2>What it cannot say</h2>{listed(report.cannot_say)}</section>"

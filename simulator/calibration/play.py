@@ -87,7 +87,7 @@ def play(calibration: Calibration, log: Log, *, seed: int, multiplier: float = 1
         own, key_hi, key_lo, np.ones(won.shape[0]), rates[log.scene[won]],
         np.full(won.shape[0], cvr.value if cvr else 0.0),
     )  # fmt: skip
-    count = log.count
+    count = log.row_count
     has_clicked = np.zeros(count, np.uint8)
     has_clicked[won] = clicked
     followed = np.where(has_clicked > 0, log.end_ms - log.at_ms, -1)
@@ -170,16 +170,19 @@ def draw_requests(supply: SupplyFit, log: Log, seed: int) -> F64:
     hours = log.requests.shape[0]
     hour = (log.hour_first + np.arange(hours)) % DAY_HOURS
     rates = np.array([rate.value for rate in supply.requests_per_hour])
-    return poisson(rates[hour] * log.covered, seed)
+    return poisson(rates[hour] * log.covered, log.request_unit, seed)
 
 
-def poisson(mean: F64, seed: int) -> F64:
-    """Returns [H] Poisson draws; the same seed has the same luck whatever the means."""
+def poisson(mean: F64, unit: float, seed: int) -> F64:
+    """Returns [H] Poisson draws of requests that come ``unit`` at a time.
+
+    The same seed has the same luck whatever the means.
+    """
     keys = np.arange(mean.shape[0], dtype=np.uint64)
     u = uniform_table(
         seed, int(Purpose.ARRIVAL), np.full_like(keys, 2), keys, np.zeros(1, np.int64)
     )[:, 0]
-    return stats.poisson.ppf(u, mean)
+    return stats.poisson.ppf(u, mean / unit) * unit
 
 
 def own_seed(seed: int) -> int:
@@ -198,14 +201,14 @@ def _priced(calibration: Calibration, log: Log, seed: int, multiplier: float) ->
         entered = np.where(bid >= log.floor_cpm_micros, bid, 0)
         rule = auction.Rule.SECOND_PRICE if is_second_price(log) else auction.Rule.FIRST_PRICE
         outcome = auction.clear(rule, np.stack((rival, entered)), log.floor_cpm_micros, _ONE_SLOT)
-        has_won = outcome.winner[:, 0] == 1
+        # What was not decided by price, such as a creative that was refused, is not here either.
+        has_won = (outcome.winner[:, 0] == 1) & (log.is_decided > 0)
         no_rival = np.maximum(log.floor_cpm_micros, 1)
         return log._replace(
             bid_cpm_micros=bid,
             least_cpm_micros=rival,
             most_cpm_micros=np.where(rival > 0, rival, no_rival),
             has_won=has_won.astype(np.uint8),
-            is_decided=np.ones(log.count, np.uint8),
             paid_cpm_micros=np.where(has_won, outcome.price_cpm_micros[:, 0], 0),
         )
     if calibration.landscape is None:
@@ -232,7 +235,7 @@ def _rivals(fit: RivalsFit, log: Log, seed: int) -> I64:
     numbers = numbers_at(theta_of(fit), len(fit.rivals))
     worth = worth_of(log, fit.bid_cpm_centre)[:, None]
     return best_rivals(
-        seed, log.key_hi, log.key_lo, log.scene, np.arange(log.count, dtype=np.int32),
+        seed, log.key_hi, log.key_lo, log.scene, np.arange(log.row_count, dtype=np.int32),
         log.floor_cpm_micros, expit(numbers.odds),
         numbers.median[:, None] + numbers.shift[None, :],
         np.full((len(fit.rivals), 1), numbers.slant), np.exp(numbers.log_sigma), worth,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from market.errors import BadInput
-from simulator.calibration.log import DAY_HOURS, NEVER
+from simulator.calibration.log import DAY_HOURS, NEVER, summed
 from simulator.calibration.rates import hour_weights
 from simulator.calibration.terms import LandscapeFit
 
@@ -73,8 +73,8 @@ def product_limit(price: I64, is_above: I64, weight: F64) -> tuple[I64, F64]:
         weight: [N] of the rows.
     """
     distinct, place = np.unique(price, return_inverse=True)
-    paid = np.bincount(place, weights=weight * (is_above == 0))
-    above = np.bincount(place, weights=weight * (is_above != 0))
+    paid = summed(place, weight * (is_above == 0), distinct.shape[0])
+    above = summed(place, weight * (is_above != 0), distinct.shape[0])
     return distinct, _survival_of(paid, above)
 
 
@@ -83,12 +83,14 @@ def _counts(log: Log) -> _Counts:
     is_above = (log.most_cpm_micros == NEVER) & (log.least_cpm_micros > 0)
     used = is_exact | is_above
     if not is_exact.any():
-        raise BadInput(f"landscape: none of {log.count} rows has a price; it must hold won prices")
+        raise BadInput(
+            f"landscape: none of {log.row_count} rows has a price; it must hold won prices"
+        )
     price, place = np.unique(log.least_cpm_micros[used], return_inverse=True)
     cell = log.hour[used] * price.shape[0] + place
     size = DAY_HOURS * price.shape[0]
-    paid = np.bincount(cell, weights=is_exact[used], minlength=size)
-    above = np.bincount(cell, weights=is_above[used], minlength=size)
+    paid = summed(cell, is_exact[used], size)
+    above = summed(cell, is_above[used], size)
     shape = (DAY_HOURS, price.shape[0])
     return _Counts(price, paid.reshape(shape), above.reshape(shape))
 
@@ -105,7 +107,7 @@ def _survival(counts: _Counts, weight: F64) -> F64:
 def _survival_of(paid: F64, above: F64) -> F64:
     here = paid + above
     at_risk = np.cumsum(here[::-1])[::-1]
-    return np.cumprod(1.0 - paid / np.maximum(at_risk, _LEAST_WEIGHT**2))
+    return np.cumprod(1.0 - paid / np.maximum(at_risk, _LEAST_WEIGHT**2)).astype(np.float64)
 
 
 def _choose(counts: _Counts) -> tuple[float, float]:

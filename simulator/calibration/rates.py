@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from market.errors import BadInput
-from simulator.calibration.log import DAY_HOURS, F64, I64, Log
+from simulator.calibration.log import DAY_HOURS, F64, I64, Log, summed
 from simulator.calibration.rivals import clusters
 from simulator.calibration.terms import Estimate, ResponseFit, SupplyFit
 
@@ -29,7 +30,7 @@ _TAILS = (0.025, 0.975)
 class _Hours(NamedTuple):
     """Counts and hours covered, by hour of the day; both [24]."""
 
-    count: F64
+    requests: F64
     exposure: F64
 
 
@@ -46,16 +47,19 @@ def fit_supply(log: Log) -> SupplyFit:
     if not seen.any():
         raise BadInput("supply: no hour of the log is covered as a whole; give it a longer log")
     dispersion, day_sigma = _dispersions(log, hours)
-    own, held = hours.count.copy(), hours.exposure.copy()
+    own, held = hours.requests.copy(), hours.exposure.copy()
+    borrowed = np.where(seen, 0.0, _borrowing_error(hours) if not seen.all() else 0.0)
     for row in np.flatnonzero(~seen):
         own[row] = _borrowed(hours, int(row))
         # What is borrowed counts as one hour, however many it comes from.
         held[row] = 1.0
-    rates = tuple(_rate(own[row], held[row], dispersion) for row in range(DAY_HOURS))
+    rates = tuple(_rate(own[row], held[row], dispersion, borrowed[row]) for row in range(DAY_HOURS))
     mean = float(np.sum(own / held))
     days = max(float(hours.exposure.sum()) / DAY_HOURS, 1.0)
     # The day's variance: its hours' and what whole days differ by. A gamma law of both moments.
     variance = float(np.sum((own * dispersion + 0.5) / held**2)) + (mean * day_sigma) ** 2 / days
+    # Hours that were not seen lie together, so what is wrong with them is wrong with all of them.
+    variance += float(borrowed.sum()) ** 2
     shape = mean**2 / variance if mean > 0 else 0.5
     low, high = stats.gamma.ppf(_TAILS, shape, scale=max(mean, 1e-9) / shape)
     return SupplyFit(
@@ -71,8 +75,8 @@ def _by_hour(log: Log) -> _Hours:
     whole = log.covered >= COVERED_MIN
     hour = _hour_of(log)[whole]
     return _Hours(
-        np.bincount(hour, weights=log.requests[whole], minlength=DAY_HOURS),
-        np.bincount(hour, weights=log.covered[whole], minlength=DAY_HOURS),
+        summed(hour, log.requests[whole], DAY_HOURS),
+        summed(hour, log.covered[whole], DAY_HOURS),
     )
 
 
@@ -83,7 +87,21 @@ def _hour_of(log: Log) -> I64:
 def _borrowed(hours: _Hours, row: int) -> float:
     """Returns the rate of an hour that was not seen, as those near it on the clock tell it."""
     weight = hour_weights(row, _NEAR_HOURS, _FAR_WEIGHT)
-    return float(np.sum(weight * hours.count) / np.sum(weight * hours.exposure))
+    return float(np.sum(weight * hours.requests) / np.sum(weight * hours.exposure))
+
+
+def _borrowing_error(hours: _Hours) -> float:
+    """Returns by how much a seen hour's rate, borrowed as if it were not seen, is off (RMS)."""
+    seen = hours.exposure > 0
+    if int(seen.sum()) < 2:
+        return float(np.sum(hours.requests) / np.sum(hours.exposure))
+    error = [
+        _borrowed(_Hours(np.where(left, 0.0, hours.requests), np.where(left, 0.0, hours.exposure)),
+                  int(row)) - hours.requests[row] / hours.exposure[row]
+        for row in np.flatnonzero(seen)
+        for left in (np.arange(DAY_HOURS) == row,)
+    ]  # fmt: skip
+    return float(np.sqrt(np.mean(np.square(error))))
 
 
 def hour_weights(hour: int, bandwidth_hours: float, pooled_weight: float) -> F64:
@@ -102,8 +120,8 @@ def fit_response(log: Log, cvr: Estimate | None) -> ResponseFit:
     clicked = log.clicked[won].astype(np.float64)
     scene = log.scene[won]
     scenes = len(log.scenes)
-    shown = np.bincount(scene, minlength=scenes).astype(np.float64)
-    clicks = np.bincount(scene, weights=clicked, minlength=scenes)
+    shown = summed(scene, None, scenes)
+    clicks = summed(scene, clicked, scenes)
     total, sum_clicks = float(shown.sum()), float(clicks.sum())
     spread = _click_dispersion(log, won, clicked)
     ctr = _share(sum_clicks / spread, total / spread, 0.5, 0.5)
@@ -119,9 +137,17 @@ def fit_response(log: Log, cvr: Estimate | None) -> ResponseFit:
     return ResponseFit(ctr=ctr, ctr_by_scene=by_scene, cvr=cvr)
 
 
-def _rate(count: float, exposure: float, dispersion: float) -> Estimate:
-    """Returns a Poisson rate per hour, prior of Jeffreys, its information divided by dispersion."""
+def _rate(count: float, exposure: float, dispersion: float, error: float) -> Estimate:
+    """Returns a Poisson rate per hour, prior of Jeffreys, its information divided by dispersion.
+
+    An error of the rate beyond its own chance widens the interval to a gamma law of that variance.
+    """
     shape = count / dispersion + 0.5
+    if error > 0.0 and count > 0.0:
+        mean = count / exposure
+        shape = mean**2 / (count * dispersion / exposure**2 + error**2)
+        low, high = stats.gamma.ppf(_TAILS, shape, scale=mean / shape)
+        return Estimate.of(mean, low, high)
     low, high = stats.gamma.ppf(_TAILS, shape, scale=dispersion / exposure)
     return Estimate.of(count / exposure, float(low), float(high))
 
@@ -134,17 +160,17 @@ def _dispersions(log: Log, hours: _Hours) -> tuple[float, float]:
     hour = _hour_of(log)
     day = (log.hour_first + np.arange(hour.shape[0])) // DAY_HOURS
     day -= day[0] if day.size else 0
-    rate = hours.count / np.maximum(hours.exposure, 1e-9)
+    rate = hours.requests / np.maximum(hours.exposure, 1e-9)
     expected = rate[hour] * log.covered
     used = (log.covered >= COVERED_MIN) & (expected > 0)
     of_day = np.bincount(day[used], weights=expected[used])
     level = np.bincount(day[used], weights=log.requests[used]) / np.maximum(of_day, 1e-9)
-    freedom = int(used.sum()) - int(np.count_nonzero(hours.count > 0)) - level.shape[0] + 1
+    freedom = int(used.sum()) - int(np.count_nonzero(hours.requests > 0)) - level.shape[0] + 1
     if freedom < 1:
-        return 1.0, 0.0
+        return log.request_unit, 0.0
     told = expected[used] * level[day[used]]
     chi2 = np.sum((log.requests[used] - told) ** 2 / np.maximum(told, 1e-9))
-    dispersion = max(float(chi2) / freedom, 1.0)
+    dispersion = max(float(chi2) / freedom, log.request_unit)
     seen = of_day > 0
     by_chance = float(np.mean(dispersion / of_day[seen]))
     variance = float(np.var(level[seen], ddof=1)) - by_chance if int(seen.sum()) > 1 else 0.0
@@ -156,7 +182,7 @@ def _share(hits: float, tries: float, a: float, b: float) -> Estimate:
     return Estimate.of((hits + a) / (tries + a + b), float(low), float(high))
 
 
-def _click_dispersion(log: Log, won: F64, clicked: F64) -> float:
+def _click_dispersion(log: Log, won: npt.NDArray[np.bool_], clicked: F64) -> float:
     """Returns variance of clicks over that of independent ones, by user; at least 1."""
     if not clicked.shape[0]:
         return 1.0

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from market.errors import BadInput
-from simulator.calibration.log import DAY_HOURS, HOUR_MS, NEVER, BadLine, Log, Reading
+from simulator.calibration.log import DAY_HOURS, HOUR_MS, NEVER, BadLine, Log, Reading, summed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -154,7 +154,7 @@ def _won_log(
     count = at_ms.shape[0]
     first = int(at_ms[0]) // HOUR_MS if count else 0
     hours = int(at_ms[-1]) // HOUR_MS - first + 1 if count else 0
-    requests = np.bincount(at_ms // HOUR_MS - first, minlength=hours).astype(np.float64)
+    requests = summed(at_ms // HOUR_MS - first, None, hours)
     covered = np.ones(hours)
     if is_hourly:
         covered[requests == 0] = 0.0
@@ -174,6 +174,7 @@ def _won_log(
         currency=currency,
         hour_first=first,
         requests=requests,
+        request_unit=1.0,
         covered=covered,
         scenes=scenes,
         at_ms=at_ms,

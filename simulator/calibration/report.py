@@ -28,6 +28,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         quarantined: lines or records that could not be used.
         counts: what else was met while reading.
         can_say, cannot_say: what a log of this kind shows, and what not, a sentence each.
+        notes: what could not be written, and why.
         rows: the comparison.
         calibration: what was fitted.
     """
@@ -41,6 +42,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     can_say: tuple[str, ...]
     cannot_say: tuple[str, ...]
+    notes: tuple[str, ...]
     rows: tuple[RowReport, ...]
     calibration: Calibration
 

@@ -25,7 +25,7 @@ from scipy.special import expit
 from market.errors import BadInput
 from simulator.calibration.kernels import ABOVE, BELOW, EXACT, F64, I32, U8, rival_terms
 from simulator.calibration.kernels import win_probabilities as _win_probabilities
-from simulator.calibration.log import I64, NEVER, U64, Log
+from simulator.calibration.log import I64, NEVER, U64, Log, summed
 from simulator.calibration.terms import Estimate, RivalFit, RivalsFit
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def known_prices(log: Log) -> Known:
 
 def clusters(log: Log) -> U64:
     """Returns [N] names of the users; who is not known is somebody else on every row."""
-    unknown = np.arange(log.count, dtype=np.uint64) | (np.uint64(1) << np.uint64(63))
+    unknown = np.arange(log.row_count, dtype=np.uint64) | (np.uint64(1) << np.uint64(63))
     return np.where(log.user > 0, log.user, unknown)
 
 
@@ -232,7 +232,7 @@ def _scene_spread(fit: _Fit, rivals: int, known: Known) -> float:
     own = _own(rivals)
     shift = fit.theta[own:]
     covariance = _sandwich(fit, rivals, known)
-    seen = np.bincount(known.scene, minlength=shift.shape[0]) > 0
+    seen = summed(known.scene, None, shift.shape[0]) > 0
     # The level of a scene is its shift and the middle of the rivals' medians.
     level = np.zeros((shift.shape[0], fit.theta.shape[0]))
     level[:, own:] = np.eye(shift.shape[0])
@@ -301,7 +301,7 @@ def _data(known: Known) -> tuple[I32, F64, F64, U8]:
 
 def _by_scene(values: F64, known: Known, shift: F64) -> F64:
     """Returns [S] sums of the rows of each scene."""
-    return np.bincount(known.scene, weights=values, minlength=shift.shape[0])
+    return summed(known.scene, values, shift.shape[0])
 
 
 def _information(theta: F64, rivals: int, known: Known, precision: float) -> F64:

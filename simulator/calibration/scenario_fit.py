@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 from market.errors import BadInput
 from simulator.calibration.log import DAY_HOURS
 from simulator.calibration.terms import toml_of
-from simulator.scenario import Competitor
+from simulator.scenario import Competitor, read
 
 if TYPE_CHECKING:
     from simulator.calibration.log import F64
@@ -36,7 +36,8 @@ def fitted_scenario(calibration: Calibration, template: Scenario) -> Scenario:
     """Returns the template with everything in it that a calibration says.
 
     Raises:
-        BadInput: no bids were logged, so that there are no rivals, or another currency.
+        BadInput: no bids were logged, so that there are no rivals; another currency; or a fitted
+            number that no scenario may have.
     """
     rivals = calibration.rivals
     if rivals is None:
@@ -62,7 +63,7 @@ def fitted_scenario(calibration: Calibration, template: Scenario) -> Scenario:
             delay_ms_min=0,
             delay_ms_max=max(given.delay_ms_max, 1_000 * median),
         )
-    return msgspec.structs.replace(
+    fitted = msgspec.structs.replace(
         template,
         name=f"{template.name[: _NAME_MAX - len(SHAPE) - 1]}-{SHAPE}",
         requests_per_day=max(1, round(calibration.supply.requests_per_day.value)),
@@ -74,6 +75,8 @@ def fitted_scenario(calibration: Calibration, template: Scenario) -> Scenario:
         competitors=_competitors(rivals, template),
         response=rules,
     )
+    # Read back, so that a fitted number that no scenario may have is an error that names it.
+    return read(toml_of(fitted), fitted.name)
 
 
 def scenario_toml(scenario: Scenario) -> str:

@@ -55,7 +55,8 @@ def bid_log(
     hours = at_ms // HOUR_MS - START_MS // HOUR_MS
     return Log(
         source="ledger", currency="USD", hour_first=START_MS // HOUR_MS,
-        requests=np.bincount(hours, minlength=24 * days).astype(float), covered=np.ones(24 * days),
+        requests=np.bincount(hours, minlength=24 * days).astype(float), request_unit=1.0,
+        covered=np.ones(24 * days),
         scenes=tuple(f"slot {n}" for n in range(len(ctr))), at_ms=at_ms,
         key_hi=np.full(count, seed, np.uint64), key_lo=np.arange(count, dtype=np.uint64),
         user=np.zeros(count, np.uint64), scene=scene, bid_cpm_micros=bid,

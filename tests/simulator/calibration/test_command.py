@@ -50,6 +50,7 @@ def test_it_writes_the_report_and_what_was_fitted(two_days, tmp_path, capsys):
     ]  # fmt: skip
     page = (out / "report.html").read_text()
     ElementTree.fromstring(page.split("\n", 1)[1])
+    assert any("shows no rivals" in note for note in report.notes)
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "no evidence" in page
     assert "win price by hour" in capsys.readouterr().out

@@ -107,16 +107,16 @@ def test_an_interrupted_comparison_goes_on_and_ends_the_same(parts, fitted):
 
 def test_resampling_keeps_users_together_and_the_size(parts):
     log = parts.held_back
-    users = np.arange(log.count, dtype=np.uint64) // np.uint64(4) + np.uint64(1)
+    users = np.arange(log.row_count, dtype=np.uint64) // np.uint64(4) + np.uint64(1)
     drawn = resampled(log._replace(user=users), 3)
-    assert drawn.count == pytest.approx(log.count, rel=0.1)
+    assert drawn.row_count == pytest.approx(log.row_count, rel=0.1)
     counts = np.unique(drawn.user, return_counts=True)[1]
     assert (counts % 4 == 0).all(), "a user comes with all of its rows"
 
 
 def test_the_naive_day_is_made_of_the_same_hours_of_the_fitted_part(parts):
     drawn = naive_day(parts.fitted, parts.held_back, 5)
-    assert drawn.count == parts.held_back.count
+    assert drawn.row_count == parts.held_back.row_count
     by_price = {
         (hour, bid)
         for hour, bid in zip(

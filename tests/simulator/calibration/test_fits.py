@@ -150,6 +150,8 @@ def test_an_hour_that_was_not_seen_is_borrowed_and_said_to_be():
     fit = fit_supply(log)
     assert fit.is_seen == (True,) * 20 + (False,) * 4
     assert fit.requests_per_hour[22].value == pytest.approx(1_000, rel=0.2)
+    seen, borrowed = fit.requests_per_hour[5], fit.requests_per_hour[22]
+    assert borrowed.high - borrowed.low > seen.high - seen.low
 
 
 def test_click_rates_of_small_slots_are_drawn_to_the_middle():
@@ -191,7 +193,7 @@ def test_a_log_is_cut_by_days_and_one_of_a_day_by_hours():
     log = bid_log(4_000, days=4)
     parts = split(log)
     assert parts.held_back.requests.shape == (24,)
-    assert parts.fitted.count + parts.held_back.count == log.count
+    assert parts.fitted.row_count + parts.held_back.row_count == log.row_count
     assert parts.fitted.at_ms.max() < parts.held_back.at_ms.min()
     assert split(bid_log(4_000, days=1)).held_back.requests.shape == (6,)
 
@@ -222,3 +224,23 @@ def test_bounds_of_unknown_prices_are_never_taken_for_prices():
     log = bid_log(told=False)
     assert not (log.is_told > 0).any() or (log.most_cpm_micros[log.is_told > 0] < NEVER).all()
     assert fit_rivals(log).rivals[0].cpm_median.value < 100
+
+
+def test_sampled_requests_have_wider_intervals():
+    log = bid_log(24_000, days=1)
+    whole, sampled = (
+        fit_supply(log._replace(request_unit=unit)).requests_per_day for unit in (1.0, 25.0)
+    )
+    assert sampled.high - sampled.low == pytest.approx(5 * (whole.high - whole.low), rel=0.05)
+
+
+def test_bids_that_price_did_not_decide_are_not_decided_by_the_twin():
+    log = bid_log()
+    refused = np.arange(log.row_count) % 3 == 0
+    cut = log._replace(
+        is_decided=np.where(refused, 0, 1).astype(np.uint8),
+        has_won=np.where(refused, 0, log.has_won).astype(np.uint8),
+    )
+    drawn = play(calibrate(log), cut, seed=1)
+    assert not drawn.has_won[refused].any()
+    assert drawn.has_won[~refused].mean() == pytest.approx(cut.has_won[~refused].mean(), abs=0.03)

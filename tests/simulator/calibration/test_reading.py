@@ -15,7 +15,7 @@ from ledger.segment import RECORDS, SegmentWriter
 from market.errors import BadInput
 from market.events import EVENT_DTYPE, EventFlag, EventKind
 from simulator.calibration.ledger_reading import read_ledger, reading_of
-from simulator.calibration.log import HOUR_MS, NEVER
+from simulator.calibration.log import HOUR_MS, NEVER, split
 from simulator.calibration.reading import read_ipinyou, read_open_bandit
 from tests.simulator.calibration.logs import START_MS, event
 
@@ -57,7 +57,7 @@ def test_a_bad_line_is_handed_back_with_its_number_and_rule(tmp_path, line, why)
     text = f"0 80 0.0001 4\n{line}\n1 70 0.0001 5\n"
     path.write_bytes(text.encode(errors="surrogateescape"))
     log, (bad,), counts = read_ipinyou(path)
-    assert log.count == 2
+    assert log.row_count == 2
     assert counts["lines"] == 3
     assert (bad.file, bad.line) == ("log.txt", 2)
     assert why in bad.why
@@ -114,6 +114,7 @@ def test_events_become_rows_that_say_what_is_known_of_the_price():
     assert log.has_won[by_bid].tolist() == [1, 1, 0, 0, 0]
     assert log.delay_ms[by_bid].tolist() == [60_000, -1, -1, -1, -1]
     assert log.requests.tolist() == [15.0], "five bids and a no-bid that stands for ten"
+    assert log.request_unit == pytest.approx(105 / 15)
     assert counts["bids without an outcome"] == 2
 
 
@@ -152,7 +153,7 @@ def test_a_bad_record_is_handed_back(changes, why):
     (bad,) = reading.bad
     assert bad.line == 13
     assert why in bad.why
-    assert reading.log.count == 5
+    assert reading.log.row_count == 5
 
 
 def test_a_record_of_an_unknown_kind_is_handed_back():
@@ -172,7 +173,7 @@ def test_test_requests_are_left_out_and_counted():
     test = event(EventKind.BID, 60, flags=EventFlag.TEST)
     reading = reading_of(np.concatenate([events(), test]), "run")
     assert reading.counts["of test requests"] == 1
-    assert reading.log.count == 5
+    assert reading.log.row_count == 5
 
 
 @pytest.mark.parametrize("field", ["exchange", "bid_currency"])
@@ -209,8 +210,16 @@ def test_the_real_files_are_read_whole():
     if not DATA.exists():
         pytest.skip("../shared/data is missing: iPinYou and Open Bandit logs")
     reading = read_ipinyou(DATA / "ipinyou_2259" / "test.txt")
-    assert (reading.log.count, len(reading.bad)) == (80_000, 0)
+    assert (reading.log.row_count, len(reading.bad)) == (80_000, 0)
     assert int(reading.log.clicked.sum()) == 26
     reading = read_open_bandit(DATA / "open_bandit" / "bts_all" / "all.csv")
-    assert (reading.log.count, len(reading.bad)) == (10_000, 0)
+    assert (reading.log.row_count, len(reading.bad)) == (10_000, 0)
     assert int(reading.log.clicked.sum()) == 42
+
+
+def test_a_ledger_without_bids_is_an_empty_log():
+    for nothing in (events()[:0], events()[5:6]):
+        log = reading_of(nothing, "run").log
+        assert log.row_count == 0
+        with pytest.raises(BadInput, match="empty"):
+            split(log)

@@ -58,7 +58,7 @@ def test_the_fitted_scenario_is_a_file_that_the_twin_runs_like_the_hidden_market
     scenario = fitted_scenario(calibration, template)
     assert read(scenario_toml(scenario), "fitted") == scenario
     assert scenario.requests_per_day == pytest.approx(market.scenario.requests_per_day, rel=0.03)
-    price = round(sorted(day.log.bid_cpm_micros)[day.log.count // 2])
+    price = round(sorted(day.log.bid_cpm_micros)[day.log.row_count // 2])
     rates = []
     for one in (market.scenario, scenario):
         ads = exchange_of(market, 1).creatives
