@@ -10,9 +10,15 @@ import argparse
 import json
 import sys
 
-from bench import decide, edge, serving
+from bench import decide, edge, faults, ledger, serving
 
-BENCHES = {"decide": decide.run, "edge": edge.run, "serving": serving.run}
+BENCHES = {
+    "decide": decide.run,
+    "edge": edge.run,
+    "faults": faults.run,
+    "ledger": ledger.run,
+    "serving": serving.run,
+}
 
 
 def main() -> int:
