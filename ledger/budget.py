@@ -57,6 +57,7 @@ RESERVATIONS_PER_LEASE: Final = 4
 IDLE_MS: Final = 1_000
 """A worker that reserved nothing of a budget for so long may lend its lease to one that could."""
 
+_BID: Final = int(EventKind.BID)
 _OPEN, _RELEASED, _CHARGED = (
     int(ReservationState.OPEN),
     int(ReservationState.RELEASED),
@@ -97,9 +98,9 @@ class BudgetLedger:
         unfunded_count: bids that took more than their worker held: a worker that breaks the rules.
     """
 
-    def __init__(self) -> None:
-        """Starts without budgets."""
-        self.bids = Reservations()
+    def __init__(self, bid_capacity: int = 4_096) -> None:
+        """Starts without budgets, with room for so many bids; it grows as needed."""
+        self.bids = Reservations(bid_capacity)
         self.unfunded_count = 0
         self._budgets: dict[int, BudgetAccount] = {}
         # Budgets that may need a lease since the last top-up; leases that are frozen.
@@ -342,7 +343,8 @@ class BudgetLedger:
         repeats: list[Credit] = []
         width = events.dtype.itemsize
         body = memoryview(events.tobytes())
-        find, add = self.bids.find, self.bids.add
+        find, add, seen = self.bids.find, self.bids.add, self.bids.seen
+        latest = self._deadline_ms_max
         columns = [
             events[name].tolist()
             for name in (
@@ -352,7 +354,7 @@ class BudgetLedger:
         for i, (kind, hi, lo, deadline_ms, amount, worker, budget_ids) in enumerate(
             zip(*columns, strict=True)
         ):
-            if kind != EventKind.BID:
+            if kind != _BID:
                 new.append(i)
                 continue
             key = bid_key(hi, lo)
@@ -363,9 +365,9 @@ class BudgetLedger:
             is_held = self._hold(worker, budget_ids, amount, now_ms)
             state = _OPEN if is_held else _RELEASED
             slot = add(key, body[i * width : (i + 1) * width], deadline_ms, state, now_ms)
-            self.bids.seen[slot] = IS_BID
-            if deadline_ms > self._deadline_ms_max.get(worker, 0):
-                self._deadline_ms_max[worker] = deadline_ms
+            seen[slot] = IS_BID
+            if deadline_ms > latest.get(worker, 0):
+                latest[worker] = deadline_ms
         return Reserved(new, repeats)
 
     def judge(self, slot: int, bid: Reservation, amount_micros: int, now_ms: int) -> Settlement:
@@ -542,8 +544,8 @@ class BudgetLedger:
         for budget_id in budget_ids:
             if budget_id == 0:
                 continue
-            budget = self._budget(budget_id)
-            lease = self._lease(budget, worker)
+            budget = self._budgets.get(budget_id) or self._budget(budget_id)
+            lease = budget.leases.get(worker) or self._lease(budget, worker)
             budget.reserved_micros_max = max(budget.reserved_micros_max, amount_micros)
             lease.used_ms = now_ms
             if lease.held_micros - lease.open_micros < amount_micros:

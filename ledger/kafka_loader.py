@@ -17,10 +17,9 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
-import numpy as np
 
 from ledger.follower import Complaint, run_follower, until_stopped
-from ledger.loader import event_table, in_table_order
+from ledger.loader import event_table, in_table_order, joined
 from ledger.shipper import events_of
 from market.control import FollowedWords, Word
 from market.errors import BadInput, Corrupt, NotReady
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
     from ledger.analytics import AnalyticsEngine
@@ -147,7 +147,7 @@ class KafkaLoader:
                     self._offsets[partition] = records[-1].offset + 1
         offsets, rows = dict(self._offsets), list(self._rows)
         if rows:
-            table = event_table(in_table_order(np.concatenate(rows)))
+            table = event_table(in_table_order(joined(rows)))
             await asyncio.get_running_loop().run_in_executor(
                 None, self._engine.insert, "events", table
             )

@@ -304,7 +304,8 @@ def _add(
     np.add.at(micros, group, billed)
     np.add.at(account, group, events["amount_micros"])
     impressions = np.bincount(group, ~is_adjustment, found.shape[1]).astype(np.int64)
-    for i, (index, campaign_id, deal_code, currency) in enumerate(found.T.tolist()):
+    rows: list[list[int]] = found.T.tolist()
+    for i, (index, campaign_id, deal_code, currency) in enumerate(rows):
         own = sums.setdefault(Line(names[index], campaign_id, deal_code, currency), Sum())
         event = events[last[i]]
         own.micros += int(micros[i])

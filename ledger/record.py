@@ -46,7 +46,7 @@ from ledger.reservation import (
 from ledger.tally import Behaviour, Tally, exchange_views
 from ledger.view import BudgetView, LedgerView
 from market.errors import NotReady
-from market.events import EVENT_DTYPE, EventFlag, EventKind, event_id, read_events
+from market.events import EVENT_DTYPE, EventFlag, EventKind, event_digest, read_events
 from market.money import amount_micros
 from market.state import CreditKind
 
@@ -220,25 +220,22 @@ class Recorder:
                 where they may be the very events that were taken before a crash.
         """
         body = bytearray(events.tobytes())
+        taken = np.frombuffer(body, EVENT_DTYPE)
+        taken["recv_ms"] = now_ms
+        kinds = events["kind"].tolist()
+        assert set(kinds) <= {EventKind.BID, EventKind.NO_BID}, "workers make no other events"
+        names = ("bid_hi", "bid_lo", "opportunity_hi", "opportunity_lo", "ts_ms")
         for at, kind, hi, lo, opportunity_hi, opportunity_lo, ts_ms in zip(
-            range(0, len(body), EVENT_BYTES),
-            events["kind"].tolist(),
-            events["bid_hi"].tolist(),
-            events["bid_lo"].tolist(),
-            events["opportunity_hi"].tolist(),
-            events["opportunity_lo"].tolist(),
-            events["ts_ms"].tolist(),
+            range(_ID_AT, len(body), EVENT_BYTES),
+            kinds,
+            *(events[name].tolist() for name in names),
             strict=True,
         ):
-            assert kind in (EventKind.BID, EventKind.NO_BID), "workers make no other events"
-            named = (
-                event_id(kind, hi, lo)
+            body[at : at + _ID.size] = (
+                event_digest(kind, hi, lo)
                 if kind == EventKind.BID
-                else event_id(kind, opportunity_hi, opportunity_lo, ts_ms)
+                else event_digest(kind, opportunity_hi, opportunity_lo, ts_ms)
             )
-            _ID.pack_into(body, at + _ID_AT, *named)
-            _RECEIVED.pack_into(body, at + _RECEIVED_AT, now_ms)
-        taken = np.frombuffer(body, EVENT_DTYPE)
         self._future_bids += int(np.count_nonzero(events["bid_ms"] > now_ms + CLOCK_SKEW_MS))
         new, repeats = self._reserve(taken, now_ms)
         if credits_repeats:

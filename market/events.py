@@ -165,5 +165,10 @@ def event_id(kind: int, bid_hi: int, bid_lo: int, order_code: int = 0) -> tuple[
 
     A repeated notice therefore has the id of the first; two orders of one click have two ids.
     """
-    digest = blake2b(b"%d %d %d %d" % (kind, bid_hi, bid_lo, order_code), digest_size=16).digest()
+    digest = event_digest(kind, bid_hi, bid_lo, order_code)
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+
+
+def event_digest(kind: int, bid_hi: int, bid_lo: int, order_code: int = 0) -> bytes:
+    """Returns ``event_id`` as the 16 bytes of ``id_hi`` and ``id_lo`` in a record."""
+    return blake2b(b"%d %d %d %d" % (kind, bid_hi, bid_lo, order_code), digest_size=16).digest()
