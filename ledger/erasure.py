@@ -40,7 +40,6 @@ WHERE user_key != 0 AND user_key IN (SELECT user_key FROM erased_users)
 """
 _OF_DAYS: Final = " AND day IN %(days)s"
 _ONE_EACH: Final = " GROUP BY user_key LIMIT %(limit)s"
-_SCALARS: Final = tuple(name for name in EVENT_DTYPE.names or () if not EVENT_DTYPE[name].shape)
 
 
 def erase(engine: AnalyticsEngine, user_keys: Sequence[int], now_ms: int) -> Erased:
@@ -96,7 +95,7 @@ def events_of(analytics: Analytics, user_keys: Sequence[int]) -> Iterator[dict[s
         NotReady: the store cannot now.
     """
     _check(user_keys)
-    names = ", ".join(_SCALARS)
+    names = ", ".join(EVENT_DTYPE.names or ())
     begun_at = 0
     while True:
         answer = analytics.query(

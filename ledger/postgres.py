@@ -5,7 +5,7 @@ and none to replay. It locks the budgets that it moves money of, in the order of
 any number of processes can own partitions of the line items and share budgets; a line item draws on
 all its budgets or on none, because both happen in one transaction.
 
-An owner of a partition has an epoch. ``take_over`` makes a higher one; from its commit on every
+An owner of a partition has an epoch. Whoever opens it takes a higher one; from its commit on every
 transaction of an older owner is refused (``Fenced``), also one that was under way, whose commit it
 waited for. So a process that was thought dead and wakes up moves no money.
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -29,7 +29,8 @@ from ledger.budget import (
     Reserved,
     Settlement,
 )
-from ledger.lease import Credit, Lease
+from ledger.lease import Lease
+from ledger.postgres_books import Books, LeaseRow, columns, signed, taken_by, unsigned
 from ledger.reservation import (
     CHARGED_MEMORY_MS,
     RELEASED_MEMORY_MS,
@@ -39,7 +40,6 @@ from ledger.reservation import (
 )
 from market.errors import Forbidden, NotReady
 from market.events import EventKind
-from market.state import CreditKind
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -47,16 +47,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Connection = psycopg.Connection[tuple[Any, ...]]
-
-Row = TypeVar("Row", bound=NamedTuple)
+    from ledger.lease import Credit
+    from ledger.postgres_books import Connection
 
 _OPEN, _RELEASED, _CHARGED = (
     int(ReservationState.OPEN),
     int(ReservationState.RELEASED),
     int(ReservationState.CHARGED),
 )
-_SIGN: Final = 1 << 63
 _SCHEMA_LOCK: Final = 0x10DE
 """Number of the lock under which the tables are made: CREATE IF NOT EXISTS is not safe alone."""
 
@@ -87,155 +85,6 @@ class Settled(NamedTuple):
 
     settlement: Settlement | None
     credits: list[Credit]
-
-
-class _Budget:
-    __slots__ = ("end_at_ms", "held", "late", "limit", "on_time", "open_count", "reserved_max")
-
-    def __init__(self, row: tuple[int, ...]) -> None:
-        self.limit, self.end_at_ms, self.on_time, self.late = row[:4]
-        self.held, self.open_count, self.reserved_max = row[4:7]
-
-    def free(self) -> int:
-        return max(0, self.limit - self.on_time - self.late - self.held)
-
-    def row(self) -> tuple[int, ...]:
-        return (
-            self.limit, self.end_at_ms, self.on_time, self.late, self.held, self.open_count,
-            self.reserved_max,
-        )  # fmt: skip
-
-
-class _Lease:
-    __slots__ = ("frozen", "frozen_until_ms", "held", "is_frozen", "open", "used_ms")
-
-    def __init__(self, row: tuple[Any, ...] = (0, 0, 0, 0, False, 0)) -> None:
-        self.held, self.open, self.frozen, self.frozen_until_ms, self.is_frozen, self.used_ms = row
-
-    def available(self) -> int:
-        return self.held - self.open - self.frozen
-
-    def row(self) -> tuple[Any, ...]:
-        return (
-            self.held, self.open, self.frozen, self.frozen_until_ms, self.is_frozen, self.used_ms,
-        )  # fmt: skip
-
-
-class _Books:
-    """Some budgets and all their leases, locked, as one transaction sees and changes them."""
-
-    def __init__(self, connection: Connection, budget_ids: Iterable[int]) -> None:
-        self._connection = connection
-        ids = sorted(set(budget_ids), key=_signed)
-        signed = [_signed(budget_id) for budget_id in ids]
-        connection.execute(
-            "INSERT INTO budgets (budget_id) SELECT unnest(%s::bigint[]) ON CONFLICT DO NOTHING",
-            (signed,),
-        )
-        # One order for everybody, so that no two owners wait for each other.
-        rows = connection.execute(
-            "SELECT budget_id, limit_micros, end_at_ms, spent_on_time_micros, spent_late_micros, "
-            "held_micros, open_count, reserved_micros_max FROM budgets "
-            "WHERE budget_id = ANY(%s) ORDER BY budget_id FOR UPDATE",
-            (signed,),
-        ).fetchall()
-        self.budgets = {_unsigned(row[0]): _Budget(row[1:]) for row in rows}
-        found = connection.execute(
-            "SELECT budget_id, worker, held_micros, open_micros, frozen_micros, frozen_until_ms, "
-            "is_frozen, used_ms FROM leases WHERE budget_id = ANY(%s)",
-            (signed,),
-        ).fetchall()
-        self.leases = {(_unsigned(row[0]), row[1]): _Lease(row[2:]) for row in found}
-        self._before = {key: lease.row() for key, lease in self.leases.items()}
-        self._budgets_before = {key: budget.row() for key, budget in self.budgets.items()}
-        self.touched: set[int] = set()
-
-    def lease(self, budget_id: int, worker: int) -> _Lease:
-        """Returns a worker's lease, an empty one where it had none."""
-        return self.leases.setdefault((budget_id, worker), _Lease())
-
-    def hold(self, worker: int, bid: Reservation, now_ms: int) -> bool:
-        """Takes a reservation from all of a bid's budgets, or from none."""
-        pairs: list[tuple[_Budget, _Lease]] = []
-        for budget_id in bid.budgets:
-            budget, lease = self.budgets[budget_id], self.lease(budget_id, worker)
-            budget.reserved_max = max(budget.reserved_max, bid.reserved_micros)
-            lease.used_ms = now_ms
-            if lease.held - lease.open < bid.reserved_micros:
-                return False
-            self.touched.add(budget_id)
-            pairs.append((budget, lease))
-        for budget, lease in pairs:
-            budget.open_count += 1
-            lease.open += bid.reserved_micros
-        return True
-
-    def release(self, bid: Reservation) -> list[Credit]:
-        """Gives an open reservation back to its worker."""
-        for budget_id in bid.budgets:
-            self.budgets[budget_id].open_count -= 1
-            self.lease(budget_id, bid.worker).open -= bid.reserved_micros
-        return _taken_by(bid.worker, bid)
-
-    def settle(
-        self, bid: Reservation, state: int, amount_micros: int, *, is_late: bool
-    ) -> list[Credit]:
-        """Moves the money of a notice that is charged."""
-        was_open = state == _OPEN
-        told: list[Credit] = []
-        for budget_id in bid.budgets:
-            budget, lease = self.budgets[budget_id], self.lease(budget_id, bid.worker)
-            if was_open:
-                budget.open_count -= 1
-                lease.open -= bid.reserved_micros
-                back = bid.reserved_micros - (0 if is_late else amount_micros)
-                if back:
-                    told.append(Credit(bid.worker, CreditKind.BUDGET, budget_id, back))
-            if is_late:
-                budget.late += amount_micros
-            else:
-                budget.on_time += amount_micros
-                budget.held -= amount_micros
-                lease.held -= amount_micros
-            self.touched.add(budget_id)
-        if is_late and not was_open:
-            told += [Credit(bid.worker, CreditKind.CAP, key, -1) for key in bid.caps]
-        return told
-
-    def save(self) -> None:
-        """Writes what has changed."""
-        budgets = [
-            (_signed(key), *budget.row(), key in self.touched)
-            for key, budget in self.budgets.items()
-            if key in self.touched or budget.row() != self._budgets_before[key]
-        ]
-        if budgets:
-            self._connection.execute(
-                "UPDATE budgets SET limit_micros = n.a, end_at_ms = n.b, "
-                "spent_on_time_micros = n.c, spent_late_micros = n.d, held_micros = n.e, "
-                "open_count = n.f, reserved_micros_max = n.g, is_touched = is_touched OR n.h "
-                "FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], "
-                "%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[]) "
-                "AS n (id, a, b, c, d, e, f, g, h) WHERE budget_id = n.id",
-                _columns(budgets),
-            )
-        leases = [
-            (_signed(budget_id), worker, *lease.row())
-            for (budget_id, worker), lease in self.leases.items()
-            if lease.row() != self._before.get((budget_id, worker))
-        ]
-        if leases:
-            self._connection.execute(
-                "INSERT INTO leases (budget_id, worker, held_micros, open_micros, frozen_micros, "
-                "frozen_until_ms, is_frozen, used_ms) SELECT * FROM unnest(%s::bigint[], "
-                "%s::integer[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], "
-                "%s::boolean[], %s::bigint[]) ON CONFLICT (budget_id, worker) DO UPDATE SET "
-                "held_micros = excluded.held_micros, open_micros = excluded.open_micros, "
-                "frozen_micros = excluded.frozen_micros, "
-                "frozen_until_ms = excluded.frozen_until_ms, is_frozen = excluded.is_frozen, "
-                "used_ms = excluded.used_ms",
-                _columns(leases),
-            )
 
 
 class PostgresBudgets:
@@ -311,10 +160,10 @@ class PostgresBudgets:
         with self._transaction() as connection:
             suspended = _suspended(connection)
             due = [
-                _unsigned(row[0])
+                unsigned(row[0])
                 for row in connection.execute("SELECT budget_id FROM budgets WHERE is_touched")
             ]
-            books = _Books(connection, due)
+            books = Books(connection, due)
             for budget_id in sorted(books.budgets):
                 budget = books.budgets[budget_id]
                 if budget.end_at_ms <= now_ms:
@@ -326,7 +175,7 @@ class PostgresBudgets:
                 for worker in range(worker_count):
                     if worker in suspended:
                         continue
-                    lease = books.leases.get((budget_id, worker), _Lease())
+                    lease = books.leases.get((budget_id, worker), LeaseRow())
                     available = lease.available()
                     amount = min(target - available, free)
                     if amount > 0 and 2 * available < target:
@@ -337,7 +186,7 @@ class PostgresBudgets:
             books.save()
             connection.execute(
                 "UPDATE budgets SET is_touched = false WHERE budget_id = ANY(%s)",
-                ([_signed(budget_id) for budget_id in due],),
+                ([signed(budget_id) for budget_id in due],),
             )
         return tuple(granted)
 
@@ -410,7 +259,7 @@ class PostgresBudgets:
                     new.append(i)
                     continue
                 if ids[i] in known:
-                    repeats += _taken_by(bid.worker, bid)
+                    repeats += taken_by(bid.worker, bid)
                     continue
                 known.add(ids[i])
                 new.append(i)
@@ -418,9 +267,7 @@ class PostgresBudgets:
                 unfunded += not is_held
                 record = body[i * width : (i + 1) * width]
                 state = _OPEN if is_held else _RELEASED
-                rows.append(
-                    (_signed(ids[i][0]), _signed(ids[i][1]), state, bid.deadline_ms, record)
-                )
+                rows.append((signed(ids[i][0]), signed(ids[i][1]), state, bid.deadline_ms, record))
                 latest[bid.worker] = max(latest.get(bid.worker, 0), bid.deadline_ms)
             self._insert(rows, latest, unfunded)
         return Reserved(new, repeats)
@@ -469,7 +316,7 @@ class PostgresBudgets:
                 "ORDER BY deadline_ms, bid_hi, bid_lo LIMIT %s",
                 (now_ms, limit),
             ).fetchall()
-        due = [(_unsigned(hi), _unsigned(lo)) for hi, lo in rows]
+        due = [(unsigned(hi), unsigned(lo)) for hi, lo in rows]
         return len(due), self.release(due)
 
     def forget(self, now_ms: int) -> int:
@@ -490,7 +337,7 @@ class PostgresBudgets:
                 "SELECT budget_id, limit_micros, spent_on_time_micros, spent_late_micros, "
                 "held_micros, open_count FROM budgets"
             ).fetchall()
-        return sorted(BudgetTotals(_unsigned(row[0]), *row[1:]) for row in rows)
+        return sorted(BudgetTotals(unsigned(row[0]), *row[1:]) for row in rows)
 
     def available_micros(self, worker: int, budget_id: int) -> int:
         """See ``BudgetLedger.available_micros``."""
@@ -498,7 +345,7 @@ class PostgresBudgets:
             row = connection.execute(
                 "SELECT held_micros - open_micros - frozen_micros FROM leases "
                 "WHERE budget_id = %s AND worker = %s",
-                (_signed(budget_id), worker),
+                (signed(budget_id), worker),
             ).fetchone()
         return row[0] if row else 0
 
@@ -532,24 +379,24 @@ class PostgresBudgets:
             yield self._connection
 
     @contextlib.contextmanager
-    def _books(self, budget_ids: Iterable[int]) -> Generator[_Books]:
+    def _books(self, budget_ids: Iterable[int]) -> Generator[Books]:
         with self._transaction() as connection:
-            books = _Books(connection, budget_ids)
+            books = Books(connection, budget_ids)
             yield books
             books.save()
 
     @contextlib.contextmanager
-    def _books_of(self, question: str, values: tuple[int, ...]) -> Generator[_Books]:
+    def _books_of(self, question: str, values: tuple[int, ...]) -> Generator[Books]:
         with self._transaction() as connection:
             rows = connection.execute(question.encode(), values).fetchall()
-            books = _Books(connection, (_unsigned(row[0]) for row in rows))
+            books = Books(connection, (unsigned(row[0]) for row in rows))
             yield books
             books.save()
 
     @contextlib.contextmanager
     def _of_bids(
         self, bid_ids: Sequence[BidId]
-    ) -> Generator[tuple[_Books, dict[BidId, tuple[int, Reservation]]]]:
+    ) -> Generator[tuple[Books, dict[BidId, tuple[int, Reservation]]]]:
         """The books of some bids' budgets, and the bids by id as (state, bid); saves changes."""
         with self._transaction() as connection:
             rows = connection.execute(
@@ -557,18 +404,18 @@ class PostgresBudgets:
                 "JOIN unnest(%s::bigint[], %s::bigint[]) AS n (hi, lo) "
                 "ON r.bid_hi = n.hi AND r.bid_lo = n.lo "
                 "ORDER BY r.bid_hi, r.bid_lo FOR UPDATE OF r",
-                _columns([(_signed(hi), _signed(lo)) for hi, lo in set(bid_ids)]) or [[], []],
+                columns([(signed(hi), signed(lo)) for hi, lo in set(bid_ids)]) or [[], []],
             ).fetchall()
             bids = {
-                (_unsigned(hi), _unsigned(lo)): (state, reservation_of(event))
+                (unsigned(hi), unsigned(lo)): (state, reservation_of(event))
                 for hi, lo, state, event in rows
             }
             before = {bid_id: state for bid_id, (state, _) in bids.items()}
-            books = _Books(connection, {key for _, bid in bids.values() for key in bid.budgets})
+            books = Books(connection, {key for _, bid in bids.values() for key in bid.budgets})
             yield books, bids
             books.save()
             changed = [
-                (_signed(hi), _signed(lo), state)
+                (signed(hi), signed(lo), state)
                 for (hi, lo), (state, _) in bids.items()
                 if state != before[hi, lo]
             ]
@@ -577,7 +424,7 @@ class PostgresBudgets:
                     "UPDATE reservations SET state = n.state FROM unnest(%s::bigint[], "
                     "%s::bigint[], %s::smallint[]) AS n (hi, lo, state) "
                     "WHERE bid_hi = n.hi AND bid_lo = n.lo",
-                    _columns(changed),
+                    columns(changed),
                 )
 
     def _known(self, bid_ids: list[BidId]) -> set[BidId]:
@@ -585,9 +432,9 @@ class PostgresBudgets:
             "SELECT r.bid_hi, r.bid_lo FROM reservations AS r "
             "JOIN unnest(%s::bigint[], %s::bigint[]) AS n (hi, lo) "
             "ON r.bid_hi = n.hi AND r.bid_lo = n.lo",
-            _columns([(_signed(hi), _signed(lo)) for hi, lo in bid_ids]) or [[], []],
+            columns([(signed(hi), signed(lo)) for hi, lo in bid_ids]) or [[], []],
         ).fetchall()
-        return {(_unsigned(hi), _unsigned(lo)) for hi, lo in rows}
+        return {(unsigned(hi), unsigned(lo)) for hi, lo in rows}
 
     def _insert(
         self, rows: list[tuple[int, int, int, int, bytes]], latest: dict[int, int], unfunded: int
@@ -597,14 +444,14 @@ class PostgresBudgets:
                 "INSERT INTO reservations (bid_hi, bid_lo, state, deadline_ms, event) "
                 "SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::smallint[], %s::bigint[], "
                 "%s::bytea[])",
-                _columns(rows),
+                columns(rows),
             )
             self._connection.execute(
                 "INSERT INTO workers (worker, deadline_ms_max) "
                 "SELECT * FROM unnest(%s::integer[], %s::bigint[]) ON CONFLICT (worker) "
                 "DO UPDATE SET deadline_ms_max = "
                 "greatest(workers.deadline_ms_max, excluded.deadline_ms_max)",
-                _columns(sorted(latest.items())),
+                columns(sorted(latest.items())),
             )
         if unfunded:
             # The row is locked for sharing by every owner's transaction, so not by an UPDATE of it
@@ -641,29 +488,8 @@ def _judged(state: int, bid: Reservation, amount_micros: int, now_ms: int) -> Se
     return Settlement(Charge.ON_TIME if is_on_time else Charge.LATE, amount_micros)
 
 
-def _taken_by(worker: int, bid: Reservation) -> list[Credit]:
-    """Returns the credits that give ``worker`` back all that it took for one bid."""
-    money = [
-        Credit(worker, CreditKind.BUDGET, budget_id, bid.reserved_micros)
-        for budget_id in bid.budgets
-    ]
-    return money + [Credit(worker, CreditKind.CAP, key, 1) for key in bid.caps]
-
-
 def _suspended(connection: Connection) -> set[int]:
     return {row[0] for row in connection.execute("SELECT worker FROM workers WHERE is_suspended")}
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _signed(number: int) -> int:
-    return number - (1 << 64) if number >= _SIGN else number
-
-
-def _unsigned(number: int) -> int:
-    return number + (1 << 64) if number < 0 else number
 
 
 @contextlib.contextmanager

@@ -124,12 +124,9 @@ def build_day(engine: AnalyticsEngine, day: int, slice_rows: int = SLICE_ROWS) -
                 )
             )
         ((count,),) = engine.execute(f"SELECT count() AS n FROM {beside}").rows  # noqa: S608
-        engine.execute(
-            bind(
-                f"ALTER TABLE delivery_hours REPLACE PARTITION %(day)s FROM {beside}",
-                {"day": iso_day(day)},
-            )
-        )
+        # chDB refuses to replace a partition by none, which is what a day without deliveries is.
+        change = f"REPLACE PARTITION %(day)s FROM {beside}" if count else "DROP PARTITION %(day)s"
+        engine.execute(bind(f"ALTER TABLE delivery_hours {change}", {"day": iso_day(day)}))
     finally:
         engine.execute(f"DROP TABLE IF EXISTS {beside}")
     rows = {

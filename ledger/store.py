@@ -11,8 +11,8 @@ signals and the stop word, so that the process leaves at once, whatever the engi
 in the middle of a batch is no different from a crash, and harmless.
 
 Once the log is loaded, the same thread keeps the tables in order, a little at a time
-(``chores.upkeep``): one day's roll-up, users that were erased. What an operator wants done to the
-store is done there, too, since no other process may write to it.
+(``ledger.housekeeping``): one day's roll-up, users that were erased. What an operator wants done to
+the store is done there, too, since no other process may write to it.
 
 The wire: a length (u32, little-endian), then a msgpack message: ``Question``, ``Progress`` or a
 ``Chore`` in, ``Rows``, ``Loaded``, what was ``Done`` or ``Refusal`` out; in order, any number per

@@ -13,8 +13,8 @@ A user's id is read from standard input, since arguments stand in process lists 
 from __future__ import annotations
 
 import datetime
-import getpass
 import os
+import pwd
 import sys
 import time
 from pathlib import Path
@@ -328,7 +328,12 @@ def _now_ms() -> int:
 
 
 def _actor() -> str:
-    return getpass.getuser()
+    """Returns who runs this, by the process and not by the environment, which anyone may set."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _note(deployment: Deployment, action: str, detail: str) -> None:

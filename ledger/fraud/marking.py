@@ -72,13 +72,14 @@ SELECT toUInt16(day) AS day_number, id_hi, id_lo FROM events FINAL
 WHERE {_SPAN} AND {_COUNTED} AND kind = %(click)s
     AND (line_item_id, exchange, intDiv(ts_ms, 3600000)) IN %(hours)s
 """  # noqa: S608 - of constants
+# ALL, which both engines mean alike: a conversion of each order of a click, and one click a bid.
 _SHORT: Final = f"""
 SELECT toUInt16(day) AS day_number, id_hi, id_lo
 FROM (
     SELECT day, id_hi, id_lo, bid_hi, bid_lo, ts_ms FROM events FINAL
     WHERE {_SPAN} AND {_COUNTED} AND kind = %(conversion)s
 ) AS converted
-ANY INNER JOIN (
+ALL INNER JOIN (
     SELECT bid_hi, bid_lo, min(ts_ms) AS clicked_ms FROM events FINAL
     WHERE {_SPAN} AND {_COUNTED} AND kind = %(click)s
     GROUP BY bid_hi, bid_lo

@@ -82,7 +82,7 @@ class Traffic:
         event["advertiser_id"] = event["campaign_id"] = 1
         event["line_item_id"] = event["exchange"] = event["format"] = 1
         event["account_currency"] = 840
-        event["id_hi"], event["id_lo"] = event_id(kind, bid, bid + 1)
+        event["id_hi"], event["id_lo"] = event_id(kind, bid, bid + 1, values.get("order_code", 0))
         for name, value in values.items():
             event[name] = value
         self.rows.append(event)
@@ -129,6 +129,11 @@ def test_each_rule_marks_what_breaks_it_and_nothing_else(engine: AnalyticsEngine
     # An install within a second of its click, by nobody known.
     traffic.add(61, EventKind.CLICK, 5_000, line_item_id=4)
     traffic.add(61, EventKind.CONVERSION, 6_000, line_item_id=4)
+    first_order = traffic.ids[61, EventKind.CONVERSION]
+    traffic.add(61, EventKind.CONVERSION, 6_500, line_item_id=4, order_code=5)
+    second_order = traffic.ids[61, EventKind.CONVERSION]
+    # A third order of that click, long after it, is a person's.
+    traffic.add(61, EventKind.CONVERSION, 90_000, line_item_id=4, order_code=6)
     traffic.load(engine)
     done = mark(engine, Marking(FIRST, FIRST, RULES))
     found = marks(engine)
@@ -139,7 +144,7 @@ def test_each_rule_marks_what_breaks_it_and_nothing_else(engine: AnalyticsEngine
     expected |= {ids[bid, billed]: Reason.INVALID_BID for bid in range(21, 27)}
     expected[ids[23, click]] = Reason.INVALID_BID
     expected |= {ids[41 + n, click]: Reason.CLICK_FLOOD for n in range(11)}
-    expected[ids[61, EventKind.CONVERSION]] = Reason.SHORT_CONVERSION
+    expected |= dict.fromkeys((first_order, second_order), Reason.SHORT_CONVERSION)
     assert found == expected
     assert (done.events, done.rows_written) == (len(expected), len(expected))
     assert done.spend_micros_by_currency == {840: 6_000}

@@ -16,16 +16,16 @@ from ledger.reports import campaign_totals
 from ledger.rollup import build_changed, build_day, freshness, touched_days
 from ledger.sql import Rows
 from market.errors import BadInput
-from market.events import DAY_MS
+from market.events import DAY_MS, EventFlag
 from tests.ledger.stores import START_MS, Asked, empty_tables, made_up_events, opened_engine
 from tests.reference import query as reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
-    from ledger.analytics import AnalyticsEngine
+    from ledger.analytics import AnalyticsEngine, ArrowTable
 
 FIRST = START_MS // DAY_MS
 WHOLE = {"start_ms": START_MS, "end_ms": START_MS + 4 * DAY_MS}
@@ -284,3 +284,49 @@ def test_a_body_that_is_no_query_is_refused(body: bytes) -> None:
 def test_the_lists_are_what_the_documentation_says() -> None:
     assert set(FILTERS) < set(DIMENSIONS)
     assert set(MEASURES) == {*SUMS, *DIVIDED}
+
+
+def test_a_day_that_has_nothing_to_sum_is_rolled_up_to_nothing(engine: AnalyticsEngine) -> None:
+    events = made_up_events(200, seed=51, days=1)
+    engine.insert("events", event_table(events))
+    assert build_day(engine, FIRST) > 0
+    # The last word on every event of the day is that it was a test.
+    repeated = events.copy()
+    repeated["flags"] = int(EventFlag.TEST)
+    repeated["recv_ms"] += 1
+    engine.insert("events", event_table(repeated))
+    assert build_changed(engine) == (FIRST,)
+    assert freshness(Asked(engine)) == ({FIRST}, set())
+    query = Query(("bids", "disputed"), **WHOLE)
+    assert answer(Asked(engine), Scope(None), query).rows == ((0, 0),)
+    assert engine.execute("SELECT count() AS n FROM delivery_hours").rows == [[0]]
+
+
+def test_two_processes_that_build_a_day_at_once_leave_it_whole(engine: AnalyticsEngine) -> None:
+    events = made_up_events(400, seed=52, days=1)
+    engine.insert("events", event_table(events))
+    query = Query(("bids",), **WHOLE)
+    before = answer(Asked(engine), Scope(None), query).rows
+    second = _InTheMiddle(engine, lambda: build_day(engine, FIRST))
+    build_day(second, FIRST)
+    assert second.was_there
+    assert freshness(Asked(engine)) == ({FIRST}, set())
+    assert answer(Asked(engine), Scope(None), query).rows == before
+    tables = engine.execute("SELECT name FROM system.tables WHERE database = currentDatabase()")
+    assert not [name for (name,) in tables.rows if str(name).startswith("delivery_hours_")]
+
+
+class _InTheMiddle:
+    """An engine that does something else just before a partition is replaced."""
+
+    def __init__(self, engine: AnalyticsEngine, act: Callable[[], object]) -> None:
+        self._engine, self._act, self.was_there = engine, act, False
+
+    def execute(self, sql: str) -> Rows:
+        if "REPLACE PARTITION" in sql and not self.was_there:
+            self.was_there = True
+            self._act()
+        return self._engine.execute(sql)
+
+    def insert(self, table: str, rows: ArrowTable) -> None:
+        self._engine.insert(table, rows)

@@ -159,6 +159,11 @@ def test_a_user_gets_all_and_only_what_is_its_own(engine: AnalyticsEngine) -> No
         zip(own["id_hi"].tolist(), own["id_lo"].tolist(), strict=True)
     )
     assert [row["ts_ms"] for row in found] == sorted(own["ts_ms"].tolist())
+    assert set(found[0]) == set(EVENT_DTYPE.names or ())
+    by_id = {(row["id_hi"], row["id_lo"]): row for row in found}
+    for event in own[:20]:
+        row = by_id[int(event["id_hi"]), int(event["id_lo"])]
+        assert row["features"] == event["features"].tolist()
 
 
 def test_nobody_cannot_be_erased(engine: AnalyticsEngine) -> None:
