@@ -86,6 +86,7 @@ class Markets:
         self._observation = np.zeros((count, FIELD_COUNT), np.float32)
         self._reward = np.zeros(count)
         self._is_over = np.zeros(count, np.uint8)
+        self._is_started = False
 
     def reset(self, seeds: Sequence[int] | None = None) -> F32:
         """Starts episode 0 of these seeds, or without them the next episode; returns [E, F].
@@ -103,6 +104,7 @@ class Markets:
                     raise BadInput(f"seed {seed}: it must be 0 to {SEED_MAX}")
             self.campaigns.seed[:] = seeds
             self.campaigns.period[:] = 0
+        self._is_started = True
         kernels.reset_all(self.market, self.campaigns, self._observation)
         return self._observation.copy()
 
@@ -114,6 +116,7 @@ class Markets:
         Raises:
             BadInput: an action is not a number, or there are not E.
         """
+        assert self._is_started, "reset comes before the first step"
         if actions.shape != (self.count,):
             raise BadInput(f"actions: shape {actions.shape}; it must be ({self.count},)")
         if np.isnan(actions).any():

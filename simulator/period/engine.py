@@ -14,7 +14,7 @@ import numpy as np
 
 from market import kernels_control
 from market.errors import BadInput
-from market.kernels_control import LAWS, MEMORY_SIZE
+from market.kernels_control import EXTERNAL, LAWS, MEMORY_SIZE
 from simulator.period import kernels_auction
 from simulator.period.seam import (
     F32,
@@ -233,6 +233,12 @@ def run_period(
     Raises:
         BadInput: agents do not fit the world, or a number is out of range.
     """
+    if min_remaining_micros < 1:
+        raise BadInput(f"min_remaining_micros: is {min_remaining_micros}; it must be at least 1")
+    if lag_ticks < 0:
+        raise BadInput(f"lag_ticks: is {lag_ticks}; it must not be negative")
+    if bidders is None and (agents.law == EXTERNAL).any():
+        raise BadInput("agents.law: some are external; bidders must be given to set their weights")
     counts = world.opportunity_counts
     check_agents(agents, world.agent_count, counts.shape[0])
     slot_weights = world.slot_weights_micros

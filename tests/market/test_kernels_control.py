@@ -125,16 +125,24 @@ def test_each_agent_follows_its_own_law_in_its_own_time():
 
 
 def test_a_late_agent_paces_over_its_own_span():
-    """Both have half of their span and all of their money left, so both bid alike."""
-    desk = Desk(2, enter_tick=[0, 24], leave_tick=[48, 48], has_target=0)
-    for tick in range(24):
-        desk.step(tick)
-    early = desk.step(24)[0]
-    late = Desk(1, enter_tick=24, has_target=0)
-    for tick in range(24, 37):
-        later = late.step(tick)[0]
-    assert early == later == pytest.approx(math.e, rel=1e-6)
-    assert desk.step(24)[1] < early
+    """Half the ticks for the same budget: on plan at twice the spend of a tick, behind at less."""
+    desk = Desk(3, law=control.PACING, gain=0.5, enter_tick=[0, 24, 24])
+    for tick in range(30):
+        alphas = desk.step(tick)
+        desk.spend_micros[0] += 10**9 // 48
+        if tick >= 24:
+            desk.spend_micros[1:] += [2 * 10**9 // 48, 10**9 // 48]
+    assert alphas[:2] == pytest.approx([0.5, 0.5], rel=1e-6)
+    assert alphas[2] > 0.6
+
+
+def test_pid_counts_the_time_that_an_agent_has():
+    """At the first tick of its span everybody is on plan; half way with all its money, behind."""
+    desk = Desk(2, enter_tick=[0, 24], has_target=0)
+    assert desk.step(24)[1] == pytest.approx(math.exp(0.125))
+    desk.spend_micros[1] = 45 * 10**7
+    # 55 % of the money for half of the time: e = .05, and it was 0 before.
+    assert desk.step(36)[1] == pytest.approx(math.exp(0.125 + 6 * 0.05 + 0.1 * 0.05), rel=1e-6)
 
 
 def test_a_return_goal_reads_returns():

@@ -158,6 +158,23 @@ def test_agents_that_break_a_rule_are_refused_by_name(given, message):
         run_period(Fixed([1.0, 1.0], [1, 1]), agents(2, 2, **given))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_remaining_micros": 0}, "min_remaining_micros: is 0; it must be at least 1"),
+        ({"lag_ticks": -1}, "lag_ticks: is -1; it must not be negative"),
+    ],
+)
+def test_options_that_break_a_rule_are_refused(options, message):
+    with pytest.raises(BadInput, match=message):
+        run_period(Fixed([1.0], [1]), agents(1, 1), **options)
+
+
+def test_somebody_must_bid_for_external_agents():
+    with pytest.raises(BadInput, match="bidders must be given"):
+        run_period(Fixed([1.0, 1.0], [1]), agents(2, 1, law=[CONSTANT, EXTERNAL]))
+
+
 @pytest.mark.parametrize("weights", [[], [0], [500_000, 600_000], [1_000_001]])
 def test_slot_weights_that_are_none_are_refused(weights):
     world = Fixed([1.0], [1])
