@@ -25,7 +25,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from market.errors import BadInput
-from market.kernels_control import CONSTANT, EXTERNAL, PACING, PID
+from market.kernels_control import CONSTANT, PACING, PID
 from simulator.period import auctionnet
 from simulator.period.engine import run_period
 from simulator.period.scenario import PeriodScenario
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from simulator.period.engine import Agents
     from simulator.period.seam import World
 
-LAWS = {"off": EXTERNAL, "constant": CONSTANT, "pid": PID, "pacing": PACING}
+LAWS = {"off": CONSTANT, "constant": CONSTANT, "pid": PID, "pacing": PACING}
+# Off is a constant law of gain 0: a bid of nothing is none.
 TAKES_GAIN = ("constant", "pacing")
 CONFIDENCE = 0.95
 BANDS = (0.1, 0.5, 0.9)
@@ -231,7 +232,6 @@ def run_day(
     rows = list(chosen)
     law[rows], gain[rows] = policy.law, policy.gain
     world = market.world(seed, replication)
-    # An agent whose law is EXTERNAL keeps its weight, which starts at 0: it never bids.
     result = run_period(
         world,
         agents._replace(law=law, gain=gain),
