@@ -10,12 +10,13 @@ import argparse
 import json
 import sys
 
-from bench import calibration, decide, edge, ledger, serving, simulator, sizing, store
+from bench import calibration, decide, edge, faults, ledger, serving, simulator, sizing, store
 
 BENCHES = {
     "calibration": calibration.run,
     "decide": decide.run,
     "edge": edge.run,
+    "faults": faults.run,
     "ledger": ledger.run,
     "serving": serving.run,
     "simulator": simulator.run,

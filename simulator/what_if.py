@@ -52,6 +52,8 @@ BANDS = (0.1, 0.5, 0.9)
 GAIN_MAX = 100.0
 FACTOR_MAX = 1_000.0
 FACTORS = ("budget", "target")
+AUCTIONNET = "auctionnet"
+"""The ``PeriodScenario`` that ships."""
 
 
 class Policy(NamedTuple):
@@ -198,11 +200,16 @@ def load_market(name: str) -> Market:
     Raises:
         BadInput: there is none, or it breaks its schema.
     """
-    is_world = name in shipped()
-    text, short = text_of(name, WORLDS_FOLDER) if is_world else text_of(name)
-    if is_world or "\n[values]" not in text:
+    if name in shipped():
+        text, short = text_of(name, WORLDS_FOLDER)
         return _world_market(read_world(text, short), text)
-    return _period_market(read_period(text, short), short, text)
+    if not name.endswith(".toml") and name != AUCTIONNET:
+        known = ", ".join((AUCTIONNET, *shipped()))
+        raise BadInput(f"scenario '{name}': must be a .toml file or one of {known}")
+    text, short = text_of(name)
+    if "\n[values]" in text:
+        return _period_market(read_period(text, short), short, text)
+    return _world_market(read_world(text, short), text)
 
 
 def parse_policy(text: str) -> Policy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from simulator.what_if import Band, Comparison, Difference
+
+_Row = TypeVar("_Row", "Band", "Difference")
 
 _PICTURED = ("spend_micros", "conversions", "cpa_micros", "value_micros")
 _STYLE = """
@@ -42,13 +44,13 @@ def tables(found: Comparison) -> list[Table]:
     """Returns the tables of bands and of differences."""
     bands = Table(title=f"{found.replications} days of {found.scenario}, seed {found.seed}")
     _add_columns(bands, ("mean", "p10", "p50", "p90"))
-    for band in sorted(found.bands, key=_place):
+    for band in _sorted(found, found.bands):
         bands.add_row(*_band_cells(band))
     if not found.differences:
         return [bands]
     changes = Table(title=f"Differences to {found.policies[0]}, {CONFIDENCE:.0%} intervals")
     _add_columns(changes, ("mean", "low", "high", "share", "corr."))
-    for difference in sorted(found.differences, key=_place):
+    for difference in _sorted(found, found.differences):
         changes.add_row(*_difference_cells(difference, _base(found, difference)))
     return [bands, changes]
 
@@ -74,7 +76,7 @@ def page(found: Comparison) -> str:
         _bands_picture(found),
         _html_table(
             ("metric", "policy", "mean", "p10", "p50", "p90"),
-            [_band_cells(band) for band in sorted(found.bands, key=_place)],
+            [_band_cells(band) for band in _sorted(found, found.bands)],
         ),
     ]
     if found.differences:
@@ -87,7 +89,7 @@ def page(found: Comparison) -> str:
                 ("metric", "policy", "difference", "low", "high", "of mean", "correlation"),
                 [
                     _difference_cells(each, _base(found, each))
-                    for each in sorted(found.differences, key=_place)
+                    for each in _sorted(found, found.differences)
                 ],
             ),
         ]
@@ -99,8 +101,12 @@ def page(found: Comparison) -> str:
     )
 
 
-def _place(each: Band | Difference) -> tuple[int, str]:
-    return list(METRICS).index(each.metric), each.policy
+def _sorted(found: Comparison, rows: Sequence[_Row]) -> list[_Row]:
+    """Returns rows by metric, then by policy as they were named."""
+    metrics = list(METRICS)
+    return sorted(
+        rows, key=lambda row: (metrics.index(row.metric), found.policies.index(row.policy))
+    )
 
 
 def _base(found: Comparison, difference: Difference) -> float:
@@ -165,7 +171,7 @@ def _bands_picture(found: Comparison) -> str:
 def _differences_picture(found: Comparison) -> str:
     rows = [
         (each, base)
-        for each in sorted(found.differences, key=_place)
+        for each in _sorted(found, found.differences)
         if (base := _base(found, each)) != 0
     ]
     figure = Figure(figsize=(8.0, 0.8 + 0.3 * len(rows)), layout="constrained")

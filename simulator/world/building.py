@@ -14,9 +14,11 @@ import numpy as np
 
 from market.auction import Rule
 from market.chance import Purpose
+from market.errors import BadInput
 from market.money import MICROS
 from simulator.period.engine import Agents
 from simulator.period.scenario import LAWS, RULES
+from simulator.period.seam import VALUE_MAX
 from simulator.world.draws import cdf, normals, uniforms
 from simulator.world.mechanisms import Mechanism
 from simulator.world.scenario import HOURS_PER_DAY
@@ -39,17 +41,29 @@ PRIOR_CONVERSIONS = 20.0
 
 
 def build_tables(scenario: WorldScenario) -> Tables:
-    """Returns the tables of a scenario."""
+    """Returns the tables of a scenario.
+
+    Raises:
+        BadInput: with its prices and spreads an exposure may be worth more than VALUE_MAX.
+    """
     users = _users(scenario)
     scenes = _scenes(scenario)
     orders = _orders(scenario)
     agents = _agents(scenario, orders)
+    traffic = build_traffic(scenario, users, agents)
+    largest = float(agents.belief.max(initial=0.0) * traffic.surge.max(initial=0.0))
+    if largest > VALUE_MAX:
+        raise BadInput(
+            f"/departments: an exposure may be worth {largest:.3g} units of currency with these "
+            f"prices, spreads and surges; it must be at most {VALUE_MAX:.3g}",
+            "/departments",
+        )
     return Tables(
         scenario=scenario,
         users=users,
         agents=agents,
         scenes=scenes,
-        traffic=build_traffic(scenario, users, agents),
+        traffic=traffic,
         effects=_effects(scenario),
         orders=orders,
     )
@@ -68,6 +82,9 @@ def agents_of(tables: Tables) -> Agents:
     dealt = [people.laws[a % len(people.laws)] for a in range(count)]
     is_return = people.value == "return"
     profit = agents.margin * (MICROS if is_return else agents.value_micros)
+    # An app without revenue is worth nothing: its agent bids nothing, whatever its prior.
+    worth = agents.value_micros / MICROS
+    is_worth = worth > 0
     draws = uniforms(scenario, Purpose.WORLD_ENTRY, count, 4)
     is_on = scenario.has(Mechanism.ENTRY)
     half = ticks // 2
@@ -82,7 +99,7 @@ def agents_of(tables: Tables) -> Agents:
         is_return=np.full(count, is_return, np.uint8),
         law=np.array([LAWS[each.law] for each in dealt], np.uint8),
         gain=np.array([each.gain for each in dealt]),
-        prior=PRIOR_CONVERSIONS * (agents.value_micros / MICROS if is_return else np.ones(count)),
+        prior=PRIOR_CONVERSIONS * np.where(is_return & is_worth, worth, 1.0),
         enter_tick=np.where(is_on & (draws[:, 0] < people.late_share), enter, 0),
         leave_tick=np.where(is_on & (draws[:, 2] < people.early_share), leave, ticks),
     )

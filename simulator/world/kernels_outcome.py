@@ -75,6 +75,8 @@ EXPOSED, VIEWED, CLICKED, CARTED, ORDERED = 0, 1, 2, 3, 4
 ORGANIC_COLUMN = 1 << 31
 """Visit k has the column ORGANIC_COLUMN + k: no opportunity has it, so no draw is shared."""
 DELAY_TICKS_MAX = 1_000_000_000.0
+VALUE_MICROS_MAX = 1e14
+"""No order is worth more, so that no sum of repeats leaves 64 bits."""
 _F32_ONE = np.float32(1.0)
 
 
@@ -451,5 +453,5 @@ def draw_orders(
 
 @bare_kernel
 def _spread(mean: float, sigma: float, z: float) -> float:
-    """Returns a log-normal value of this mean."""
-    return mean * math.exp(sigma * z - 0.5 * sigma * sigma)
+    """Returns a log-normal value of this mean, at most VALUE_MICROS_MAX."""
+    return min(mean * math.exp(sigma * z - 0.5 * sigma * sigma), VALUE_MICROS_MAX)

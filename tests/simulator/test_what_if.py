@@ -145,6 +145,12 @@ def cached_auctionnet():
     return run_day(load_market("auctionnet"), (0,), POLICIES[0], 1, 0)
 
 
+def test_a_name_that_is_no_market_is_told_which_are():
+    for name in ("demo", "atlantis"):
+        with pytest.raises(BadInput, match="one of auctionnet, market_day, rush_hour, still_day"):
+            load_market(name)
+
+
 def test_policies_are_read_or_named_with_what_they_must_be():
     assert parse_policy("pacing:0.25").gain == 0.25
     for text in ("", "magic", "pid:1", "constant", "constant:", "pacing:x", "off:1", "constant:-1"):

@@ -7,10 +7,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from market.errors import BadInput
 from simulator.period.engine import check_supply, run_period
 from simulator.period.seam import new_accounts, new_supply
 from simulator.world.building import agents_of, build_tables
+from simulator.world.mechanisms import Mechanism
 from simulator.world.orders import value_micros
+from simulator.world.scenario import Category, Department, SupplyDrop
 from simulator.world.world import PeriodWorld, run
 from tests.simulator.world.worlds import changed, dealt, live, market_day, small
 
@@ -186,6 +189,35 @@ def test_an_agent_that_bids_on_returns_believes_in_units_of_currency():
     agents = agents_of(tables)
     # Whoever pays unit_micros per unit of return spends target_share of the profit on it.
     assert np.allclose(agents.unit_micros, 0.8 * plain.agents.margin * 1e6)
+
+
+def test_an_app_without_revenue_is_worth_nothing_to_who_bids_on_returns():
+    scenario = changed(small("town").scenario, agents__value="return")
+    tables = build_tables(scenario.without(Mechanism.LIFETIME))
+    is_app = tables.agents.is_app == 1
+    (result, _), *_ = run(tables, 1, [0])
+    assert is_app.any()
+    assert result.accounts.wins[is_app].sum() == 0
+    assert result.accounts.wins[~is_app].sum() > 0
+
+
+def test_a_world_in_which_an_exposure_is_worth_too_much_is_refused():
+    yachts = Department(name="leisure", categories=(Category(name="yachts", price_micros=10**13),))
+    scenario = changed(small("tiny").scenario, agents__value="return", departments=(yachts,))
+    with pytest.raises(BadInput, match="must be at most 1e\\+06") as caught:
+        build_tables(scenario)
+    assert caught.value.pointer == "/departments"
+
+
+def test_a_tick_without_traffic_passes():
+    shock = SupplyDrop(from_h=4.0, to_h=9.0, channel="", traffic_factor=0.0)
+    tables = build_tables(changed(small("town").scenario, shocks=(shock,)))
+    counts = PeriodWorld(tables, 1, 0).opportunity_counts
+    assert (counts == 0).sum() == 5
+    (result, world), *_ = run(tables, 1, [0])
+    assert result.opportunities == counts.sum()
+    visits = world.orders[(world.orders["tick"] == 5) & (world.orders["is_ad"] == 0)]
+    assert visits.shape[0] > 0
 
 
 def test_a_world_of_more_agents_than_one_word_of_ids_runs():
