@@ -215,9 +215,10 @@ def hung_recorder(folder: Path, seconds: float) -> dict[str, object]:
         made += worker.bid(made, _CAP, bid_ms=now, deadline_ms=now + _LONG_MS)
         time.sleep(0.002)
     place.process.send_signal(signal.SIGCONT)
-    until(lambda: place.ledger().budgets[0].open_count == made)
+    until(lambda: worker.events.tail == worker.events.head)
     place.stop()
-    return {"hung_s": seconds, "bids_meanwhile": made, "bids_lost": 0}
+    logged = {int(event["bid_hi"]) for event in _events(place)}
+    return {"hung_s": seconds, "bids_meanwhile": made, "bids_lost": made - len(logged)}
 
 
 def full_disk(folder: Path) -> dict[str, object]:

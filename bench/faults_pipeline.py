@@ -85,10 +85,6 @@ class _Child:
         self.process.wait()
 
 
-class _Embedded(_Child):
-    """The store with chDB, killed while it loads."""
-
-
 def pipeline_kills(folder: Path, kills: int, seed: int) -> dict[str, object]:
     """Kills each of the four in turn, ``kills`` times, while the log grows; then counts."""
     chance = random.Random(seed)
@@ -163,7 +159,7 @@ def store_kills(folder: Path, kills: int, seed: int) -> dict[str, object]:
     log = _Log(run)
     idle = 0
     for _ in range(kills):
-        child = _Embedded("ledger.store", run)
+        child = _Child("ledger.store", run)
         _wait(lambda: run.loaded() >= 0, "the store's start")
         before = run.loaded()
         log.write()
@@ -172,7 +168,7 @@ def store_kills(folder: Path, kills: int, seed: int) -> dict[str, object]:
         time.sleep(chance.uniform(0.0, 0.05))
         child.kill()
         idle += run.control.words[Word.DURABLE_SEQUENCE] <= before
-    child = _Embedded("ledger.store", run)
+    child = _Child("ledger.store", run)
     _wait(lambda: run.loaded() >= log.writer.durable_sequence, "the rest of the load")
     ((count, micros),) = run.client.query(
         "SELECT count() AS n, sum(amount_micros) AS s FROM events FINAL"

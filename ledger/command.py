@@ -15,7 +15,7 @@ from rich.table import Table
 from ledger.adjustment import ADJUSTMENTS_MAX
 from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
-from ledger.inspection import inspect
+from ledger.inspection import Condition, inspect
 from ledger.log_retention import retain
 from ledger.reconcile import (
     Reconciliation,
@@ -30,7 +30,7 @@ from ledger.repair import repair
 from ledger.shipper import CursorFile
 from ledger.store import StoreClient
 from market.deployment import read_deployment
-from market.errors import BadInput, NotReady
+from market.errors import BadInput, Corrupt, NotReady
 from market.events import DAY_MS
 from market.money import MICROS
 
@@ -61,12 +61,21 @@ class Reconciled(msgspec.Struct, frozen=True):
 
 
 def run_inspect(folder: Path, *, as_json: bool) -> None:
-    """Prints what a run's log holds; raises Corrupt where it cannot be started as it is."""
+    """Prints what a run's log holds.
+
+    Raises:
+        Corrupt: after printing: no recorder starts on it as it is.
+    """
     found = inspect(_log_of(folder), RealDisk(), EVENT_LOG)
     if as_json:
         _print_json(found)
     else:
         _print_inspection(found)
+    if found.condition in {Condition.DAMAGED, Condition.UNREADABLE}:
+        raise Corrupt(
+            f"{folder}: the log is {found.condition.value}; restore it from a copy, or see "
+            "`lodestone ledger repair`"
+        )
 
 
 def run_repair(folder: Path, *, as_json: bool) -> None:

@@ -23,6 +23,7 @@ from ledger.frame import BODY_BYTES_MAX, CONTROL, RECORDS, Frame
 from ledger.lease import (
     Credit,
     FramesLost,
+    Lease,
     LeaseMessage,
     LeasesGranted,
     LeasesReturned,
@@ -111,6 +112,8 @@ class Recorder:
         self._pending_ids: set[tuple[int, int]] = set()
         self._moving: set[int] = set()
         self._staged: list[Credit] = []
+        # What left the leases of budgets above their limit, and is not yet said in the log.
+        self._withheld: list[Lease] = []
         self._outbox = Outbox()
 
     # Before the start.
@@ -239,7 +242,7 @@ class Recorder:
         self._future_bids += int(np.count_nonzero(events["bid_ms"] > now_ms + CLOCK_SKEW_MS))
         new, repeats = self._reserve(taken, now_ms)
         if credits_repeats:
-            self._staged += repeats
+            self._stage(repeats)
         if len(new) == taken.shape[0]:
             self._write(body)
         else:
@@ -333,9 +336,11 @@ class Recorder:
         """
         self.commit()
         count, told = self.ledger.expire(now_ms)
-        self._staged += told
+        self._stage(told)
         if count:
             self._say(ReservationsExpired(now_ms))
+        # Before anything is granted: it is free only because this left the leases.
+        self._say_withheld()
         returned = self.ledger.thaw(now_ms)
         if returned:
             self._say(LeasesReturned(returned))
@@ -367,13 +372,11 @@ class Recorder:
             self._pending_ids.clear()
             self._moving.clear()
             for notice in pending:
-                self._staged += self._apply(notice)
+                self._stage(self._apply(notice))
         if self._staged:
-            told, kept = self.ledger.withhold(self._staged)
-            self._staged = []
-            self._outbox.add(told)
-            if kept:
-                self._say(LeasesReturned(kept))
+            self._outbox.add(self._staged)
+            self._staged.clear()
+        self._say_withheld()
 
     # What goes out.
 
@@ -535,6 +538,20 @@ class Recorder:
         if not flags & _TEST:
             self._tally.add_notice(bid, kind, seen, amount, value)
         return told
+
+    def _stage(self, told: list[Credit]) -> None:
+        """Keeps credits for the next commit, but for what budgets above their limit withhold.
+
+        One event after the other, so that it does not matter how they are grouped into commits.
+        """
+        left, withheld = self.ledger.withhold(told)
+        self._staged += left
+        self._withheld += withheld
+
+    def _say_withheld(self) -> None:
+        if self._withheld:
+            self._say(LeasesReturned(tuple(self._withheld)))
+            self._withheld.clear()
 
     def _obey(self, message: LeaseMessage) -> None:
         if isinstance(message, LeasesGranted):

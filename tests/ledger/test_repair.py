@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -27,6 +30,7 @@ from tests.ledger.logs import (
     replayed,
     write_log,
 )
+from tests.ledger.recorders import REPOSITORY, Place
 
 DISK = UnsyncedDisk()
 
@@ -286,3 +290,35 @@ def test_after_a_repair_the_budgets_are_cautious_and_keep_their_bound(tmp_path):
                 (total,) = core.ledger.totals()
                 assert total.spent_on_time_micros + total.held_micros <= limit
                 assert core.ledger.missing_leases() == ()
+
+
+def test_a_damaged_run_is_inspected_repaired_and_started_again_by_its_commands(tmp_path):
+    def command(name):
+        return subprocess.run(
+            [sys.executable, "-m", "lodestone", "ledger", name, str(tmp_path / "run"), "--json"],
+            cwd=REPOSITORY, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    place = Place(tmp_path / "run").start()
+    for number in range(3):
+        place.worker().events.push(bid_event(number, bid_ms=1, deadline_ms=2**60))
+        assert place.bill(number, 10, bid_ms=1, deadline_ms=2**60) == 200
+    place.stop()
+    (path,) = place.deployment.segment_folder.glob("*.seg")
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    process = place.spawn()
+    assert process.wait(60) == 2
+    assert b"lodestone ledger inspect" in process.communicate()[1]
+    shown = command("inspect")
+    assert shown.returncode == 2
+    assert json.loads(shown.stdout)["condition"] == "damaged"
+    assert b"the log is damaged" in shown.stderr
+    assert path.read_bytes() == damaged
+    done = json.loads(command("repair").stdout)
+    assert done["rewritten"] == [path.name]
+    assert done["found"]["lost_frames"] == 1
+    assert command("inspect").returncode == 0
+    assert place.start().ledger().lost_frames == 1
+    place.stop()
