@@ -104,7 +104,7 @@ class RollUp(msgspec.Struct, frozen=True, tag="roll_up"):
 
 
 class Retain(msgspec.Struct, frozen=True, tag="retain"):
-    """Drop what is older than it may be; see ``ledger.retention``.
+    """Drop what is older than it may be; see ``ledger.store_retention``.
 
     Attributes:
         today: day since 1970, UTC, the last one to keep.

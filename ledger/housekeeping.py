@@ -8,8 +8,8 @@ from ledger.analytics import EngineAnalytics
 from ledger.chores import Chore, Done, Erase, Mark, Retain, RolledUp, RollUp
 from ledger.erasure import erase, erase_again
 from ledger.fraud.marking import mark
-from ledger.retention import retain
 from ledger.rollup import build_changed, freshness
+from ledger.store_retention import retain
 
 if TYPE_CHECKING:
     from ledger.analytics import AnalyticsEngine

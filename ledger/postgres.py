@@ -337,7 +337,14 @@ class PostgresBudgets:
                 "SELECT budget_id, limit_micros, spent_on_time_micros, spent_late_micros, "
                 "held_micros, open_count FROM budgets"
             ).fetchall()
-        return sorted(BudgetTotals(unsigned(row[0]), *row[1:]) for row in rows)
+        found = [
+            BudgetTotals(
+                budget_id=unsigned(budget_id), limit_micros=limit, spent_on_time_micros=on_time,
+                spent_late_micros=late, held_micros=held, open_count=open_count,
+            )
+            for budget_id, limit, on_time, late, held, open_count in rows
+        ]  # fmt: skip
+        return sorted(found)
 
     def available_micros(self, worker: int, budget_id: int) -> int:
         """See ``BudgetLedger.available_micros``."""
