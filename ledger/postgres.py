@@ -341,6 +341,8 @@ class PostgresBudgets:
             BudgetTotals(
                 budget_id=unsigned(budget_id), limit_micros=limit, spent_on_time_micros=on_time,
                 spent_late_micros=late, held_micros=held, open_count=open_count,
+                # Adjustments are booked by the embedded owner only.
+                adjusted_micros=0,
             )
             for budget_id, limit, on_time, late, held, open_count in rows
         ]  # fmt: skip
