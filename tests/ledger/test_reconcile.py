@@ -187,11 +187,7 @@ def test_a_day_of_the_bill_is_the_calendars_with_its_change_of_clocks(tmp_path):
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-<<<<<<< HEAD
-        ("day,amount\n2026-10-24,1", "columns campaign_id, deal_id, currency, impressions are"),
-=======
         ("day,amount\n2026-10-24,1", "deal_id, currency, impressions are missing"),
->>>>>>> refs/heads/ledger
         (HEAD, "it has no line"),
         (HEAD + "24.10.2026,2,,USD,1,1", "line 2: day '24.10.2026'; it must be YYYY-MM-DD"),
         (HEAD + "2026-10-24,-2,,USD,1,1", "line 2: campaign_id '-2'; it must be a whole number"),
