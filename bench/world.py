@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from market.kernel import kernel
+from bench.kernels_arithmetic import multiply_add
 from simulator.period import engine
 from simulator.period.seam import new_supply
 from simulator.world import kernels_outcome, kernels_values
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from simulator.period.engine import Agents
-    from simulator.period.seam import F32, Supply, WorldMaker
+    from simulator.period.seam import Supply, WorldMaker
     from simulator.world.scenario import WorldScenario
     from simulator.world.tables import Tables
 
@@ -159,24 +159,9 @@ def _value_cells_per_s(tables: Tables, agents: Agents) -> float:
     return int(world.opportunity_counts[TICK]) * world.agent_count / world.best_s
 
 
-@kernel
-def _multiply_add(x: F32, y: F32, z: F32, rounds: int) -> None:
-    """Nine multiplications and nine additions an element, ``rounds`` times."""
-    for _ in range(rounds):
-        for j in range(x.shape[0]):
-            a, b, c = x[j], y[j], z[j]
-            d = a * b + c
-            e = b * c + a
-            f = c * a + b
-            g = d * e + f
-            h = e * f + d
-            i = f * d + e
-            z[j] = (g * h + i) * np.float32(1e-3) + (h * i + g)
-
-
 def _operations_per_s() -> float:
     x, y, z = (np.full(ARITHMETIC_FLOATS, 0.5, np.float32) for _ in range(3))
-    _multiply_add(x, y, z, 1)
+    multiply_add(x, y, z, 1)
     start = time.perf_counter()
-    _multiply_add(x, y, z, ARITHMETIC_ROUNDS)
+    multiply_add(x, y, z, ARITHMETIC_ROUNDS)
     return 18.0 * ARITHMETIC_FLOATS * ARITHMETIC_ROUNDS / (time.perf_counter() - start)
