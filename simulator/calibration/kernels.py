@@ -70,6 +70,7 @@ def rival_terms(
     value = np.empty(n)
     gradient = np.zeros((n, 3 * rivals + 2))
     below = np.empty(rivals)
+    above_own = np.empty(rivals)
     chance = np.empty(rivals)
     sigma = np.exp(log_sigma)
     for i in range(n):
@@ -80,6 +81,7 @@ def rival_terms(
             z = (level - median[k]) / sigma[k]
             density = math.exp(-0.5 * z * z - _LOG_ROOT_2PI)
             rest = p * 0.5 * math.erfc(z * _ROOT_HALF)
+            above_own[k] = rest
             below[k] = max(1.0 - rest, _TINY)
             chance[k] = p * density / sigma[k]
             log_below += math.log(below[k])
@@ -98,7 +100,7 @@ def rival_terms(
             z = (level - median[k]) / sigma[k]
             own = chance[k]
             # F[k] and its density in the rival's three numbers; both per unit of log price.
-            f_odds = (1.0 - p) * (below[k] - 1.0)
+            f_odds = -(1.0 - p) * above_own[k]
             f_sigma = -own * sigma[k] * z
             f_median = -own
             weight = 1.0 / below[k]

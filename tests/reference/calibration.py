@@ -29,12 +29,24 @@ def best_rival_density(x, rivals, shift=0.0):
     return total
 
 
+def best_rival_above(x, rivals, shift=0.0):
+    """1 - P(no present rival bids x or more), where that is too close to 1 to be taken off it."""
+    log_below = 0.0
+    for presence, median, sigma in rivals:
+        law = stats.lognorm(s=sigma, scale=median * math.exp(shift))
+        log_below += math.log1p(-presence * law.sf(x))
+    return -math.expm1(log_below)
+
+
 def price_log_likelihood(known, price, rivals, shift=0.0):
-    """``known``: 0 the price itself, 1 an upper bound of it, 2 a lower bound."""
+    """``known``: 0 the price itself, 1 an upper bound of it, 2 a lower bound; -inf: impossible."""
     if known == 0:
-        return math.log(best_rival_density(price, rivals, shift))
-    below = best_rival_below(price, rivals, shift)
-    return math.log(below if known == 1 else 1.0 - below)
+        likelihood = best_rival_density(price, rivals, shift)
+    elif known == 1:
+        likelihood = best_rival_below(price, rivals, shift)
+    else:
+        likelihood = best_rival_above(price, rivals, shift)
+    return math.log(likelihood) if likelihood > 0.0 else -math.inf
 
 
 def win_probability(bid, floor, rivals, shift=0.0):

@@ -21,6 +21,8 @@ RIVALS = st.lists(
 )  # fmt: skip
 PRICES = st.floats(0.3, 12.0)
 WORDS = st.integers(0, 2**64 - 1)
+IMPOSSIBLE = -60.0
+"""Of what happens once in 10^26: there the kernel only has to say that it is rare."""
 
 
 def numbers(rivals):
@@ -52,6 +54,10 @@ def test_the_likelihood_is_that_of_the_best_of_log_normal_rivals(rivals, slant, 
     for got, (scene, worth, price, known) in zip(value, rows, strict=True):
         shift = shifts[scene] + slant * worth
         wanted = reference.price_log_likelihood(known, price, rivals, shift)
+        if wanted < IMPOSSIBLE:
+            # The kernel keeps such a price from making a whole log impossible.
+            assert got < IMPOSSIBLE
+            continue
         assert got == pytest.approx(wanted, rel=1e-6, abs=1e-9)
 
 
