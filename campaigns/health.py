@@ -6,12 +6,11 @@ process that died cannot take back what it wrote.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from market.control import WORKERS_MAX, ControlBlock, Word, WorkerWord
+from market.control import WORKERS_MAX, ControlBlock, Word, WorkerWord, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +108,7 @@ def _worker(index: int, row: memoryview) -> WorkerHealth:
     return WorkerHealth(
         index=index,
         pid=pid,
-        is_alive=_is_alive(pid),
+        is_alive=is_alive(pid),
         is_ready=row[WorkerWord.IS_READY] == 1,
         snapshot_version=row[WorkerWord.SNAPSHOT_VERSION],
         request_count=row[WorkerWord.REQUEST_COUNT],
@@ -119,13 +118,3 @@ def _worker(index: int, row: memoryview) -> WorkerHealth:
         events_dropped=row[WorkerWord.EVENTS_DROPPED],
         malformed_count=row[WorkerWord.MALFORMED_COUNT],
     )
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

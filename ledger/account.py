@@ -1,15 +1,20 @@
-"""Accounts: what a budget and a lease are made of, and what may become of a charge.
+"""Accounts: what a budget and a lease are made of, what may become of a charge, what is leased.
 
-Bare records without rules; ``ledger.budget`` moves the money between them.
+``ledger.budget`` and ``ledger.postgres`` move the money between them.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ledger.lease import Credit
+
+RESERVATIONS_PER_LEASE: Final = 4
+"""A lease is worth at least so many of the largest reservations seen, while there is money."""
 
 
 class Charge(enum.Enum):
@@ -110,3 +115,31 @@ class LeaseAccount:
     def available_micros(self) -> int:
         """What it may still reserve."""
         return self.held_micros - self.open_micros - self.frozen_micros
+
+
+def lease_amounts(
+    free_micros: int, reserved_micros_max: int, available_micros: Mapping[int, int], parts: int
+) -> list[tuple[int, int]]:
+    """Returns (worker, amount) of the leases that a budget grants now, in order of workers.
+
+    A worker whose available money is below half of the target gets what is missing to the target:
+
+        target = max(RESERVATIONS_PER_LEASE * largest reservation, free // (2 * parts))
+
+    so one pass leases at most half of what is free until only a few reservations are left, and what
+    is stranded in a crashed worker stays small.
+
+    Args:
+        free_micros: B - S_on - S_late - sum(held).
+        reserved_micros_max: the largest reservation seen.
+        available_micros: by worker, what it may still reserve; only these are granted anything.
+        parts: workers that share the budget, those that are granted nothing included.
+    """
+    target = max(RESERVATIONS_PER_LEASE * reserved_micros_max, free_micros // (2 * parts))
+    granted: list[tuple[int, int]] = []
+    for worker, available in sorted(available_micros.items()):
+        amount = min(target - available, free_micros)
+        if amount > 0 and 2 * available < target:
+            free_micros -= amount
+            granted.append((worker, amount))
+    return granted

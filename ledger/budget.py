@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ledger.account import (
+    RESERVATIONS_PER_LEASE,
     BudgetAccount,
     BudgetTotals,
     Charge,
     LeaseAccount,
     Reserved,
     Settlement,
+    lease_amounts,
 )
 from ledger.lease import Credit, Lease
 from ledger.reservation import (
@@ -50,9 +52,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
-
-RESERVATIONS_PER_LEASE: Final = 4
-"""A lease is worth at least so many of the largest reservations seen, while there is money."""
 
 IDLE_MS: Final = 1_000
 """A worker that reserved nothing of a budget for so long may lend its lease to one that could."""
@@ -146,32 +145,24 @@ class BudgetLedger:
     def top_up(self, now_ms: int, worker_count: int) -> tuple[Lease, ...]:
         """Returns the leases to grant now, ordered by budget id, then worker.
 
-        A worker whose available money of a budget is below half of the target gets what is missing
-        to the target, from what is free (B - S_on - S_late - sum(held)), in order of workers:
-
-            target = max(RESERVATIONS_PER_LEASE * largest reservation, free // (2 * worker_count))
-
-        so one pass leases at most half of what is free until only a few reservations are left, and
-        what is stranded in a crashed worker stays small. Budgets whose end has passed get nothing.
+        What each gets is ``lease_amounts``; budgets whose end has passed grant nothing.
         """
         granted: list[Lease] = []
         for budget_id in sorted(self._touched):
             budget = self._budgets[budget_id]
             if budget.end_at_ms <= now_ms:
                 continue
-            free = budget.free_micros()
-            target = max(
-                RESERVATIONS_PER_LEASE * budget.reserved_micros_max, free // (2 * worker_count)
-            )
-            for worker in range(worker_count):
-                if worker in self._suspended:
-                    continue
-                lease = budget.leases.get(worker)
-                available = 0 if lease is None else lease.available_micros()
-                amount = min(target - available, free)
-                if amount > 0 and 2 * available < target:
-                    free -= amount
-                    granted.append(Lease(worker, budget_id, amount))
+            available = {
+                worker: lease.available_micros() if (lease := budget.leases.get(worker)) else 0
+                for worker in range(worker_count)
+                if worker not in self._suspended
+            }
+            granted += [
+                Lease(worker, budget_id, amount)
+                for worker, amount in lease_amounts(
+                    budget.free_micros(), budget.reserved_micros_max, available, worker_count
+                )
+            ]
         self._touched.clear()
         return tuple(granted)
 

@@ -22,13 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import psycopg
 from psycopg.rows import tuple_row
 
-from ledger.budget import (
-    RESERVATIONS_PER_LEASE,
-    BudgetTotals,
-    Charge,
-    Reserved,
-    Settlement,
-)
+from ledger.account import BudgetTotals, Charge, Reserved, Settlement, lease_amounts
 from ledger.lease import Lease
 from ledger.postgres_books import Books, LeaseRow, columns, signed, taken_by, unsigned
 from ledger.reservation import (
@@ -168,21 +162,17 @@ class PostgresBudgets:
                 budget = books.budgets[budget_id]
                 if budget.end_at_ms <= now_ms:
                     continue
-                free = budget.free()
-                target = max(
-                    RESERVATIONS_PER_LEASE * budget.reserved_max, free // (2 * worker_count)
-                )
-                for worker in range(worker_count):
-                    if worker in suspended:
-                        continue
-                    lease = books.leases.get((budget_id, worker), LeaseRow())
-                    available = lease.available()
-                    amount = min(target - available, free)
-                    if amount > 0 and 2 * available < target:
-                        free -= amount
-                        budget.held += amount
-                        books.lease(budget_id, worker).held += amount
-                        granted.append(Lease(worker, budget_id, amount))
+                available = {
+                    worker: books.leases.get((budget_id, worker), LeaseRow()).available()
+                    for worker in range(worker_count)
+                    if worker not in suspended
+                }
+                for worker, amount in lease_amounts(
+                    budget.free(), budget.reserved_max, available, worker_count
+                ):
+                    budget.held += amount
+                    books.lease(budget_id, worker).held += amount
+                    granted.append(Lease(worker, budget_id, amount))
             books.save()
             connection.execute(
                 "UPDATE budgets SET is_touched = false WHERE budget_id = ANY(%s)",

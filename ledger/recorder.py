@@ -26,7 +26,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import hmac
-import os
 import signal
 import sys
 import time
@@ -51,7 +50,7 @@ from ledger.record import Recorder
 from ledger.ring import Ring
 from ledger.segment import Disk, RealDisk, Recovery, SegmentWriter
 from market.chance import code_of
-from market.control import ControlBlock, Word
+from market.control import ControlBlock, Word, is_alive
 from market.deployment import read_deployment
 from market.errors import BadInput, Corrupt, Forbidden, LodestoneError, NotReady
 from market.events import EVENT_DTYPE, EventKind
@@ -464,7 +463,7 @@ class RecorderProcess:
             credits_ring, _ = _open_ring(
                 folder / f"credits-{worker}.ring", CREDIT_DTYPE, CREDITS_RING_CAPACITY
             )
-            link = WorkerLink(worker, events, credits_ring, self._control.worker(worker), _is_alive)
+            link = WorkerLink(worker, events, credits_ring, self._control.worker(worker), is_alive)
             links.append(link)
             if worker in holders or events.pending_count():
                 # Bids may be missing where the machine lost power: wait for any that could be.
@@ -511,16 +510,6 @@ def _open_ring(path: Path, dtype: np.dtype[np.void], capacity: int) -> tuple[Rin
         if ring.was_made_since_boot:
             return ring, True
     return Ring.create(path, dtype, capacity), False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _say(text: str) -> None:

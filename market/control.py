@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import mmap
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -205,3 +206,14 @@ class FollowedWords:
         if file != self._file:
             self._block, self._file = ControlBlock(self._path), file
         return self._block.words[word]
+
+
+def is_alive(pid: int) -> bool:
+    """Returns whether there is a process of this id, ours or another's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -304,7 +304,6 @@ def _scene_records(
     records = np.zeros(len(scenes), OPPORTUNITY_DTYPE)
     currency = currency_number(scenario.currency)
     records["exchange"] = profile.exchange_id
-    records["exchange"] = profile.exchange_id
     records["auction_type"] = 1
     records["floor_currency"] = currency
     records["currencies"][:, 0] = currency

@@ -18,8 +18,9 @@ E = exposures of the tick.
 Rules for a world:
 
 * Draws are keyed: ``market.kernels.uniform(at_opportunity(stream(seed, purpose), period, number),
-  actor)``, where ``number = first + j`` counts the opportunities of the period from 0. Nothing that
-  anybody bids may change a draw.
+  actor)``, where ``number`` names the opportunity within the period: ``first + j``, which counts
+  them from 0, or tick and column, where a tick's traffic may change without moving the draws of the
+  next. Nothing that anybody bids may change a draw.
 * State that changes (users, carts, fatigue) is the world's own. ``fill`` sees it as of the end of
   the tick before; an exposure changes nothing for later opportunities of the same tick.
 * One world object serves one period, so that periods can run on threads: see ``WorldMaker``.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ledger.account import Charge, Settlement
-from ledger.budget import IDLE_MS, RESERVATIONS_PER_LEASE, BudgetLedger
+from ledger.account import RESERVATIONS_PER_LEASE, Charge, Settlement
+from ledger.budget import IDLE_MS, BudgetLedger
 from ledger.lease import Credit, Lease
 from ledger.reservation import bid_key
 from market.state import CreditKind

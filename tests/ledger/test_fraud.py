@@ -22,11 +22,10 @@ from market.errors import BadInput
 from market.events import DAY_MS, EVENT_DTYPE, EventFlag, EventKind, event_id
 from market.notices import notice_path, sign
 from tests.ledger.bids import bid_event, token_of
-from tests.ledger.stores import START_MS, Asked, empty_tables, opened_engine
+from tests.ledger.stores import START_MS, Asked
 from tests.reference import fraud as reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ledger.analytics import AnalyticsEngine
@@ -51,20 +50,6 @@ def test_bursts_are_those_of_a_slow_count(rows, window_ms, count_max) -> None:
     at_ms = np.array([at for _, at in rows], np.int64)
     found = in_bursts(group, at_ms, window_ms, count_max).tolist()
     assert found == reference.in_bursts(group.tolist(), at_ms.tolist(), window_ms, count_max)
-
-
-@pytest.fixture(scope="module", params=["chdb", "clickhouse-server"])
-def shared(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AnalyticsEngine]:
-    with opened_engine(request.param, tmp_path_factory.mktemp("engine")) as engine:
-        yield engine
-
-
-@pytest.fixture
-def engine(shared: AnalyticsEngine) -> AnalyticsEngine:
-    empty_tables(shared)
-    return shared
 
 
 class Traffic:

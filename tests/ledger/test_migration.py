@@ -12,7 +12,7 @@ from ledger.migration import migrate
 from ledger.rollup import touched_days
 from ledger.sql import schema_versions
 from market.errors import BadInput, Corrupt
-from tests.ledger.stores import empty_tables, made_up_events, opened_engine
+from tests.ledger.stores import empty_tables, made_up_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from ledger.analytics import AnalyticsEngine
 
 LAST = len(schema_versions())
-
-
-@pytest.fixture(scope="module", params=["chdb", "clickhouse-server"])
-def shared(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AnalyticsEngine]:
-    with opened_engine(request.param, tmp_path_factory.mktemp("engine")) as engine:
-        yield engine
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from ledger.rollup import build_changed, build_day, freshness, touched_days
 from ledger.sql import Rows
 from market.errors import BadInput
 from market.events import DAY_MS, EventFlag
-from tests.ledger.stores import START_MS, Asked, empty_tables, made_up_events, opened_engine
+from tests.ledger.stores import START_MS, Asked, made_up_events
 from tests.reference import query as reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
@@ -30,20 +30,6 @@ if TYPE_CHECKING:
 FIRST = START_MS // DAY_MS
 WHOLE = {"start_ms": START_MS, "end_ms": START_MS + 4 * DAY_MS}
 ADVERTISERS = (1, 2, 3)
-
-
-@pytest.fixture(scope="module", params=["chdb", "clickhouse-server"])
-def shared(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AnalyticsEngine]:
-    with opened_engine(request.param, tmp_path_factory.mktemp("engine")) as engine:
-        yield engine
-
-
-@pytest.fixture
-def engine(shared: AnalyticsEngine) -> AnalyticsEngine:
-    empty_tables(shared)
-    return shared
 
 
 def with_more_keys(events: npt.NDArray[np.void], seed: int) -> npt.NDArray[np.void]:

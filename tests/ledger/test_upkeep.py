@@ -19,30 +19,15 @@ from ledger.query import Query, Scope, answer
 from ledger.rollup import build_changed, freshness
 from market.errors import BadInput
 from market.events import DAY_MS, EVENT_DTYPE
-from tests.ledger.stores import START_MS, Asked, empty_tables, made_up_events, opened_engine
+from tests.ledger.stores import START_MS, Asked, made_up_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ledger.analytics import AnalyticsEngine
 
 FIRST = START_MS // DAY_MS
 ALL = Scope(None)
-
-
-@pytest.fixture(scope="module", params=["chdb", "clickhouse-server"])
-def shared(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AnalyticsEngine]:
-    with opened_engine(request.param, tmp_path_factory.mktemp("engine")) as engine:
-        yield engine
-
-
-@pytest.fixture
-def engine(shared: AnalyticsEngine) -> AnalyticsEngine:
-    empty_tables(shared)
-    return shared
 
 
 def number(engine: AnalyticsEngine, sql: str) -> object:
