@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import NamedTuple
 
 import numba
@@ -37,11 +38,16 @@ def fuzz(request):
 
 
 def pytest_configure(config):
-    """Lets hashes wrap around where kernels run as plain Python (NUMBA_DISABLE_JIT=1).
+    """Gives child processes an interrupt that they can get, and lets kernels' hashes wrap around.
 
-    Compiled uint64 arithmetic is modulo 2^64, which keyed random numbers are made of; numpy's
-    scalars do the same but warn, and a warning is an error here.
+    A shell ignores SIGINT in what it starts in the background, and so would all our children: the
+    tests that interrupt one would wait for ever.
+
+    Where kernels run as plain Python (NUMBA_DISABLE_JIT=1), numpy's scalars warn when they wrap,
+    and a warning is an error here; compiled uint64 arithmetic is modulo 2^64, which keyed random
+    numbers are made of.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if numba.config.DISABLE_JIT:
         config.addinivalue_line(
             "filterwarnings",
