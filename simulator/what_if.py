@@ -32,7 +32,7 @@ from simulator.period.engine import run_period
 from simulator.period.scenario import PeriodScenario
 from simulator.period.scenario import read as read_period
 from simulator.scenario import text_of
-from simulator.world.building import agents_of, build_tables
+from simulator.world.building import agents_of, build_tables, lag_ticks_of
 from simulator.world.scenario import WORLDS_FOLDER, WorldScenario, shipped
 from simulator.world.scenario import read as read_world
 from simulator.world.world import PeriodWorld
@@ -190,6 +190,8 @@ class Market:
     world: Callable[[int, int], World]
     """Returns the world of (seed, period)."""
     min_remaining_micros: int
+    lag_ticks: int = 0
+    """After how many ticks control laws take conversions for observed."""
 
 
 def load_market(name: str) -> Market:
@@ -273,6 +275,7 @@ def run_day(
         world,
         policy.applied(market.agents, rows),
         min_remaining_micros=market.min_remaining_micros,
+        lag_ticks=market.lag_ticks,
     )
     accounts = result.accounts
     value, incremental = None, None
@@ -409,6 +412,7 @@ def _world_market(scenario: WorldScenario, text: str) -> Market:
         agents=agents_of(tables),
         world=partial(PeriodWorld, tables),
         min_remaining_micros=1,
+        lag_ticks=lag_ticks_of(tables),
     )
 
 

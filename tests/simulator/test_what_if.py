@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -131,6 +132,19 @@ def test_intervals_of_the_mean_difference_cover_it_as_often_as_they_claim(market
     assert abs(missed - 20) < 4 * np.sqrt(400 * 0.05 * 0.95)
     # Unpaired, an interval were some 30 times as wide.
     assert np.mean(widths) < 10
+
+
+def test_laws_wait_for_orders_that_are_under_way():
+    """A median delay of an hour is two ticks; without the mechanism nothing is waited for."""
+    waiting = load_market("market_day")
+    assert waiting.lag_ticks == 2
+    assert load_market("still_day").lag_ticks == 0
+    # Where targets bind, what is taken for failures moves bids down.
+    everybody, pid = range(waiting.agents.law.shape[0]), parse_policy("pid")
+    patient, hasty = (
+        run_day(market, everybody, pid, 1, 0) for market in (waiting, replace(waiting, lag_ticks=0))
+    )
+    assert patient.spend_micros > 1.01 * hasty.spend_micros
 
 
 def test_auctionnets_market_is_a_market_too():
