@@ -306,6 +306,15 @@ def test_the_score_cuts_what_cost_more_than_allowed(small):
          "second_price or gsp"),
         ("2300.0, 2000.0]", "2300.0]", "/advertisers/budgets", "must be 8"),
         ('{ law = "pid" },', '{ law = "luck" },', "/advertisers/laws/0/law", "is 'luck'"),
+        ("shares = [4.7,", "shares = [inf,", "/traffic/shares/0", "is inf"),
+        ("jitter = [0.6, 1.4]", "jitter = [0.6, inf]", "/traffic/jitter/1", "is inf"),
+        ("[1.0, 0.8, 0.48]", str([1.0] * 256), "/auction/slot_weights", "length <= 255"),
+        ("categories = 6", "categories = 200_000", "/advertisers/categories", "at most 1048576"),
+        ("limits = [60.0,", "limits = [200_000.0,", "/advertisers/cost_limits/0", "is 200000.0"),
+        ("floor_micros = 100\n", "floor_micros = 16_777_217\n", "/auction/floor_micros",
+         "must be a number that float32 holds"),
+        ('rule = "gsp"', 'rule = "gsp"\nsoft_floor_micros = 33_554_433',
+         "/auction/soft_floor_micros", "must be a number that float32 holds"),
     ],
 )  # fmt: skip
 def test_a_scenario_that_breaks_a_rule_is_told_which(old, new, pointer, words):
@@ -315,3 +324,20 @@ def test_a_scenario_that_breaks_a_rule_is_told_which(old, new, pointer, words):
         read(text.replace(old, new, 1), name)
     assert caught.value.pointer == pointer
     assert words in str(caught.value)
+
+
+def test_the_largest_market_that_a_scenario_may_describe_is_played():
+    """255 slots, the highest limit and gain: nothing overflows, money adds up."""
+    text, name = text_of("auctionnet")
+    for old, new in (
+        ("opportunity_count = 500_000", "opportunity_count = 480"),
+        ("[1.0, 0.8, 0.48]", str([1.0] * 255)),
+        ("limits = [60.0,", "limits = [100_000.0,"),
+        ('law = "pid" }', 'law = "constant", gain = 10.0 }'),
+        ("mean = 0.0005", "mean = 1.0"),
+    ):
+        text = text.replace(old, new, 1)
+    (result,) = auctionnet.run(read(text, name), 1, [0])
+    assert result.accounts.spend_micros.sum() == result.revenue_micros.sum() > 0
+    assert (result.accounts.spend_micros <= result.accounts.budget_micros).all()
+    assert result.trace.weight.max() == np.float32(1e12)
