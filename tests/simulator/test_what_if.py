@@ -370,6 +370,15 @@ def test_a_page_without_anything_to_compare_has_no_picture_of_it(market):
     assert seen.pictures == 1
 
 
+@pytest.fixture
+def interruptible():
+    """A process that was started in the background ignores Ctrl-C, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_keeps_what_was_run(tmp_path):
     """Ctrl-C in the middle of many days: exit code 130, and the same command goes on."""
     scenario = tmp_path / "small.toml"
@@ -380,13 +389,16 @@ def test_an_interrupt_keeps_what_was_run(tmp_path):
     ]  # fmt: skip
     days = tmp_path / "run" / "days.ndjson"
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
-        while not days.exists() or days.read_text().count("\n") < 4:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 120
+            while not days.exists() or days.read_text().count("\n") < 4:
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()  # nothing to wait for, whatever went wrong
     assert process.returncode == 130
     assert "the same command goes on" in said
     kept = days.read_text().splitlines()[1:]
