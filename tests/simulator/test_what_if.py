@@ -156,6 +156,15 @@ def test_auctionnets_market_is_a_market_too():
     assert found.spend_micros > 0
 
 
+def test_a_day_stops_whoever_has_less_than_the_scenario_s_minimum():
+    market = load_market("auctionnet")
+    assert market.min_remaining_micros == 100_000
+    policy = parse_policy("constant:1,budget=0.001")
+    strict = replace(market, min_remaining_micros=10**6)
+    spends = [run_day(each, (0,), policy, 1, 0).spend_micros for each in (market, strict)]
+    assert spends[0] > spends[1] > 0
+
+
 @cache
 def cached_auctionnet():
     return run_day(load_market("auctionnet"), (0,), POLICIES[0], 1, 0)

@@ -13,6 +13,7 @@ from scipy import stats
 
 from market.chance import Purpose
 from market.errors import BadInput
+from market.kernels_control import CONSTANT, PACING, PID
 from simulator.period import auctionnet
 from simulator.period import kernels_auctionnet as kernels
 from simulator.period.engine import check_supply, run_period
@@ -274,6 +275,25 @@ def test_the_length_of_a_block_changes_no_day(small):
         for mine, other in zip(day.accounts, days[0].accounts, strict=True):
             assert np.array_equal(mine, other)
     assert days[0].accounts.spend_micros.sum() == days[0].revenue_micros.sum()
+
+
+def test_laws_are_dealt_in_turn_and_the_least_money_is_the_scenario_s():
+    """With money for some dozen exposures it matters how little is too little."""
+    text, name = text_of("auctionnet")
+    text = text.replace("opportunity_count = 500_000", "opportunity_count = 2_000")
+    text = text.replace("mean = 0.0005", "mean = 0.02")
+    budgets = text.index("budgets = ["), text.index("]", text.index("budgets = ["))
+    text = text[: budgets[0]] + "budgets = [" + ", ".join(["9.0"] * 8) + text[budgets[1] :]
+    rich = read(text.replace("= 100_000", "= 3_000_000"), name)
+    agents = auctionnet.agents_of(rich, SEED)
+    assert agents.law.tolist() == [PID, PACING, CONSTANT] * 16
+    assert agents.gain[1:3].tolist() == [0.3, 1.0]
+    (found,) = auctionnet.run(rich, SEED, [0])
+    left = found.accounts.budget_micros - found.accounts.spend_micros
+    assert (left < 3_000_000).any()
+    assert (found.accounts.status[left < 3_000_000] == 2).all()
+    (poor,) = auctionnet.run(read(text, name), SEED, [0])
+    assert not np.array_equal(poor.accounts.spend_micros, found.accounts.spend_micros)
 
 
 def test_the_score_cuts_what_cost_more_than_allowed(small):
