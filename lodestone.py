@@ -134,7 +134,7 @@ def simulate(
     ],
     agent: Annotated[list[int] | None, typer.Option(help="Whose policy; default 0.")] = None,
     replications: Annotated[int, typer.Option(min=1, help="Days.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that happens.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of everything that happens.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Days at a time.")] = 1,
     ray: Annotated[bool, typer.Option("--ray", help="Days as Ray tasks, so many at once.")] = False,
     folder: Annotated[Path, typer.Option(help="Days that were run stay here.")] = Path(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-Weight = Annotated[float, Meta(ge=0.0)]
+Weight = Annotated[float, Meta(ge=0.0, le=1e9)]
 Spread = Annotated[float, Meta(ge=0.0, le=5.0)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
 Milliseconds = Annotated[int, Meta(ge=0)]

@@ -17,8 +17,10 @@ What it does not do: it writes no file but its checkpoint and draws no picture
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -28,18 +30,17 @@ from scipy.stats import t as student
 from market.errors import BadInput
 from market.kernels_control import CONSTANT, PACING, PID
 from simulator.period import auctionnet
-from simulator.period.engine import run_period
+from simulator.period.engine import check_agents, run_period
 from simulator.period.scenario import PeriodScenario
 from simulator.period.scenario import read as read_period
 from simulator.scenario import text_of
-from simulator.world.building import agents_of, build_tables
+from simulator.world.building import agents_of, build_tables, lag_ticks_of
 from simulator.world.scenario import WORLDS_FOLDER, WorldScenario, shipped
 from simulator.world.scenario import read as read_world
 from simulator.world.world import PeriodWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from simulator.period.engine import Agents
     from simulator.period.seam import World
@@ -190,6 +191,8 @@ class Market:
     world: Callable[[int, int], World]
     """Returns the world of (seed, period)."""
     min_remaining_micros: int
+    lag_ticks: int = 0
+    """After how many ticks control laws take conversions for observed."""
 
 
 def load_market(name: str) -> Market:
@@ -203,13 +206,27 @@ def load_market(name: str) -> Market:
     if name in shipped():
         text, short = text_of(name, WORLDS_FOLDER)
         return _world_market(read_world(text, short), text)
-    if not name.endswith(".toml") and name != AUCTIONNET:
-        known = ", ".join((AUCTIONNET, *shipped()))
-        raise BadInput(f"scenario '{name}': must be a .toml file or one of {known}")
-    text, short = text_of(name)
-    if "\n[values]" in text:
+    known = f"must be a .toml file or one of {', '.join((AUCTIONNET, *shipped()))}"
+    if name.endswith(".toml"):
+        path = Path(name)
+        try:
+            text, short = path.read_text(encoding="utf-8"), path.stem
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"scenario '{name}': {error}; it {known}") from error
+    elif name == AUCTIONNET:
+        text, short = text_of(name)
+    else:
+        raise BadInput(f"scenario '{name}': {known}")
+    if _has_values(text):
         return _period_market(read_period(text, short), short, text)
     return _world_market(read_world(text, short), text)
+
+
+def _has_values(text: str) -> bool:
+    try:
+        return "values" in msgspec.toml.decode(text, type=dict[str, object])
+    except msgspec.DecodeError:  # whoever reads it says what is wrong
+        return False
 
 
 def parse_policy(text: str) -> Policy:
@@ -263,6 +280,20 @@ def check_chosen(market: Market, chosen: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(chosen)))
 
 
+def check_policies(market: Market, chosen: Sequence[int], policies: Iterable[Policy]) -> None:
+    """Checks that the chosen agents can bid by each of the policies.
+
+    Raises:
+        BadInput: budgets, targets or bids leave their range; the message names policy and agent.
+    """
+    count, ticks = market.agents.law.shape[0], int(market.agents.leave_tick.max())
+    for policy in policies:
+        try:
+            check_agents(policy.applied(market.agents, chosen), count, ticks)
+        except BadInput as error:
+            raise BadInput(f"policy '{policy.text}': {error}", "/policy") from error
+
+
 def run_day(
     market: Market, chosen: Sequence[int], policy: Policy, seed: int, replication: int
 ) -> Outcome:
@@ -273,6 +304,7 @@ def run_day(
         world,
         policy.applied(market.agents, rows),
         min_remaining_micros=market.min_remaining_micros,
+        lag_ticks=market.lag_ticks,
     )
     accounts = result.accounts
     value, incremental = None, None
@@ -333,9 +365,14 @@ def compare(
     )
 
 
+EDITION = 2
+"""Of the twin: raised when a day comes out otherwise than before, so that days never mix."""
+
+
 class _Header(msgspec.Struct, frozen=True):
     """First line of a checkpoint: whose rows follow."""
 
+    edition: int
     scenario_text: str
     seed: int
     agents: tuple[int, ...]
@@ -349,38 +386,44 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path, market: Market, chosen: Sequence[int], seed: int) -> None:
-        """Opens or starts the file.
+        """Opens or starts the file; a line that was cut by a kill is taken off and run again.
 
         Raises:
-            BadInput: the file is of another run, or no checkpoint.
+            BadInput: the file is of another run, or no checkpoint, and stays as it is; or the
+                folder is none.
         """
         self._path = path
-        header = _Header(market.text, seed, tuple(chosen))
         self.outcomes: list[Outcome] = []
-        if not path.exists():
+        header = _Header(EDITION, market.text, seed, tuple(chosen))
+        first = msgspec.json.encode(header) + b"\n"
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(msgspec.json.encode(header) + b"\n")
+            whole = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise BadInput(
+                f"folder '{path.parent}': {error}; it must be a folder that can be written"
+            ) from error
+        if first.startswith(whole):
+            path.write_bytes(first)
             return
-        whole = path.read_bytes()
-        # A line that was cut by a kill is run again.
         complete = whole[: whole.rfind(b"\n") + 1]
-        if len(complete) < len(whole):
-            path.write_bytes(complete)
         lines = complete.splitlines()
         try:
-            found = msgspec.json.decode(lines[0] if lines else b"", type=_Header)
+            found = msgspec.json.decode(lines[0] if lines else whole, type=_Header)
             self.outcomes = [msgspec.json.decode(line, type=Outcome) for line in lines[1:]]
         except msgspec.DecodeError as error:
             raise BadInput(
                 f"checkpoint '{path}': {error}; it must be one of this command, or removed"
             ) from error
         if found != header:
-            names = ("scenario_text", "seed", "agents")
+            names = header.__struct_fields__
             other = [name for name in names if getattr(found, name) != getattr(header, name)]
             raise BadInput(
                 f"checkpoint '{path}' is of another {', '.join(other)}; "
                 "name another folder, or remove it"
             )
+        if len(complete) < len(whole):
+            os.truncate(path, len(complete))
 
     def missing(self, policies: Iterable[Policy], replications: int) -> list[tuple[int, Policy]]:
         """Returns the days still to run, all policies of a day side by side."""
@@ -409,6 +452,7 @@ def _world_market(scenario: WorldScenario, text: str) -> Market:
         agents=agents_of(tables),
         world=partial(PeriodWorld, tables),
         min_remaining_micros=1,
+        lag_ticks=lag_ticks_of(tables),
     )
 
 

@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from market.errors import BadInput
-from simulator.what_if import Checkpoint, check_chosen, compare, load_market, parse_policy, run_day
+from simulator.what_if import (
+    Checkpoint,
+    check_chosen,
+    check_policies,
+    compare,
+    load_market,
+    parse_policy,
+    run_day,
+)
 from simulator.what_if_report import page, tables
 
 if TYPE_CHECKING:
@@ -77,6 +85,7 @@ def run_simulate(
     chosen_policies = [parse_policy(text) for text in policies]
     market = load_market(scenario)
     chosen = check_chosen(market, agents)
+    check_policies(market, chosen, chosen_policies)
     checkpoint = Checkpoint(folder / "days.ndjson", market, chosen, seed)
     missing = checkpoint.missing(chosen_policies, replications)
     errors = Console(stderr=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 
 from market.money import MICROS
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _Row = TypeVar("_Row", "Band", "Difference")
 
+_WIDTH_MIN = 11
+"""Of a terminal's columns of names: no word of a metric is cut."""
 _PICTURED = ("spend_micros", "conversions", "cpa_micros", "value_micros")
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -42,23 +45,28 @@ p.note { color: #57606a; }
 
 def tables(found: Comparison) -> list[Table]:
     """Returns the tables of bands and of differences."""
-    bands = Table(title=f"{found.replications} days of {found.scenario}, seed {found.seed}")
+    bands = _table(f"{found.replications} days of {found.scenario}, seed {found.seed}")
     _add_columns(bands, ("mean", "p10", "p50", "p90"))
     for band in _sorted(found, found.bands):
-        bands.add_row(*_band_cells(band))
+        bands.add_row(*_band_cells(found, band))
     if not found.differences:
         return [bands]
-    changes = Table(title=f"Differences to {found.policies[0]}, {CONFIDENCE:.0%} intervals")
+    changes = _table(f"Differences to {found.policies[0]}, {CONFIDENCE:.0%} intervals")
     _add_columns(changes, ("mean", "low", "high", "share", "corr."))
     for difference in _sorted(found, found.differences):
-        changes.add_row(*_difference_cells(difference, _base(found, difference)))
+        changes.add_row(*_difference_cells(found, difference))
     return [bands, changes]
+
+
+def _table(title: str) -> Table:
+    """Returns an empty table that leaves its width to what stands in it."""
+    return Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def _add_columns(table: Table, numbers: Sequence[str]) -> None:
     """Adds metric, policy and columns of numbers, none of which is ever cut."""
     for name in ("metric", "policy"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=_WIDTH_MIN)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
 
@@ -76,7 +84,7 @@ def page(found: Comparison) -> str:
         _bands_picture(found),
         _html_table(
             ("metric", "policy", "mean", "p10", "p50", "p90"),
-            [_band_cells(band) for band in _sorted(found, found.bands)],
+            [_band_cells(found, band) for band in _sorted(found, found.bands)],
         ),
     ]
     if found.differences:
@@ -84,13 +92,10 @@ def page(found: Comparison) -> str:
             f"<h2>What changes against {html.escape(found.policies[0])}</h2>",
             f"<p class='note'>Mean difference within a day, as a share of the mean of "
             f"{html.escape(found.policies[0])}, with its {CONFIDENCE:.0%} interval.</p>",
-            _differences_picture(found),
+            *_differences_picture(found),
             _html_table(
                 ("metric", "policy", "difference", "low", "high", "of mean", "correlation"),
-                [
-                    _difference_cells(each, _base(found, each))
-                    for each in _sorted(found, found.differences)
-                ],
+                [_difference_cells(found, each) for each in _sorted(found, found.differences)],
             ),
         ]
     body = "\n".join(parts)
@@ -126,19 +131,28 @@ def _text(metric: str, value: float) -> str:
 
 
 def _share(value: float, base: float) -> str:
-    return f"{value / base:+.1%}" if base else "-"
+    return f"{value / abs(base):+.1%}" if base else "-"
 
 
-def _band_cells(band: Band) -> tuple[str, ...]:
+def _label(found: Comparison, row: Band | Difference) -> str:
+    """Returns what the row is of, and of how many days where some lack it."""
+    label = METRICS[row.metric].label
+    return label if row.days == found.replications else (
+        f"{label} ({row.days} of {found.replications} days)"
+    )  # fmt: skip
+
+
+def _band_cells(found: Comparison, band: Band) -> tuple[str, ...]:
     values = (band.mean, band.p10, band.p50, band.p90)
     texts = (_text(band.metric, value) for value in values)
-    return (METRICS[band.metric].label, band.policy, *texts)
+    return (_label(found, band), band.policy, *texts)
 
 
-def _difference_cells(each: Difference, base: float) -> tuple[str, ...]:
+def _difference_cells(found: Comparison, each: Difference) -> tuple[str, ...]:
+    base = _base(found, each)
     texts = (_text(each.metric, value) for value in (each.mean, each.low, each.high))
     correlation = "-" if each.correlation is None else f"{each.correlation:.2f}"
-    return (METRICS[each.metric].label, each.policy, *texts, _share(each.mean, base), correlation)
+    return (_label(found, each), each.policy, *texts, _share(each.mean, base), correlation)
 
 
 def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -168,23 +182,27 @@ def _bands_picture(found: Comparison) -> str:
     return _svg(figure)
 
 
-def _differences_picture(found: Comparison) -> str:
+def _differences_picture(found: Comparison) -> list[str]:
+    """Returns the picture, or nothing where the baseline has nothing to take a share of."""
     rows = [
         (each, base)
         for each in _sorted(found, found.differences)
         if (base := _base(found, each)) != 0
     ]
+    if not rows:
+        return []
     figure = Figure(figsize=(8.0, 0.8 + 0.3 * len(rows)), layout="constrained")
     axes: Axes = figure.subplots()
     for y, (each, base) in enumerate(rows):
-        axes.plot([100 * each.low / base, 100 * each.high / base], [y, y], "k-", linewidth=1.5)
-        axes.plot([100 * each.mean / base], [y], "ko", markersize=4)
+        low, mean, high = (100 * x / abs(base) for x in (each.low, each.mean, each.high))
+        axes.plot([low, high], [y, y], "k-", linewidth=1.5)
+        axes.plot([mean], [y], "ko", markersize=4)
     axes.axvline(0.0, color="0.6", linewidth=0.8)
     labels = [f"{METRICS[each.metric].label}, {each.policy}" for each, _ in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("% of the baseline's mean", fontsize=8)
-    return _svg(figure)
+    return [_svg(figure)]
 
 
 def _svg(figure: Figure) -> str:

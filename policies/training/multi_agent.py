@@ -22,14 +22,22 @@ from simulator.environment.markets import LOG_ALPHA_MAX, observation_bounds
 from simulator.period.auctionnet import AuctionNetWorld, agents_of, score_of
 from simulator.period.engine import PeriodResult, View, play
 from simulator.period.scenario import PeriodScenario, load
+from simulator.period.seam import STATUS_LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from ray.rllib.utils.typing import MultiAgentDict
 
+    from simulator.period.seam import Feedback, Supply
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+
+
+PERIODS_PER_SEED = 1_000_003
+SEED_MAX = 2**40
+"""Periods of the largest seed still have numbers below 2^63."""
 
 
 class ManyAdvertisers(MultiAgentEnv):
@@ -43,7 +51,8 @@ class ManyAdvertisers(MultiAgentEnv):
         rewards: "expected" conversions (less noise, the default) or "sampled" ones.
 
     Rewards add up to the agent's score, conversions x min(1, (target / cost)^2). ``reset(seed=s)``
-    begins with period s * 1,000,003; later resets go on with the next period.
+    begins with period s * 1,000,003; later resets go on with the next period. A first reset without
+    a seed draws one, so that runners that were given none do not all play the same periods.
 
     Attributes:
         period: number of the period that is being played.
@@ -93,9 +102,17 @@ class ManyAdvertisers(MultiAgentEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[MultiAgentDict, MultiAgentDict]:
-        """Starts the next period, or the first of ``seed``; returns (observations, {})."""
-        del options
-        self.period = seed * 1_000_003 if seed is not None else self.period + 1
+        """Starts the next period, or the first of ``seed``; returns (observations, {}).
+
+        Raises:
+            BadInput: the seed is out of range.
+        """
+        if seed is not None and not 0 <= seed <= SEED_MAX:
+            raise BadInput(f"seed {seed}: it must be 0 to {SEED_MAX}")
+        super().reset(seed=seed, options=options)
+        if seed is None and self.period < 0:
+            seed = int(self.np_random.integers(SEED_MAX))
+        self.period = seed * PERIODS_PER_SEED if seed is not None else self.period + 1
         world = AuctionNetWorld(self._scenario, self._agents, self._seed, self.period)
         self._game = play(
             world, self._agents,
@@ -172,15 +189,14 @@ class _Observer:
         believed = accounts.value_sum * (
             (accounts.conversions + PRIOR_CONVERSIONS) / (accounts.value_sum + PRIOR_CONVERSIONS)
         )
-        count, value, worth, price = 1.0, np.zeros_like(unit), np.zeros_like(unit), 0.0
+        offered, value, price = 0, np.zeros_like(unit), np.zeros_like(unit)
         log_alpha = np.zeros_like(unit)
         if view.supply is not None and view.feedback is not None:
-            count = max(view.supply.value.shape[1], 1)
-            value = view.supply.value.mean(axis=1, dtype=np.float64)
-            worth = unit * value
-            price = float(view.feedback.min_to_win_micros.mean(dtype=np.float64))
+            offered = view.supply.value.shape[1]
+            value, price = _means(view, view.supply, view.feedback)
             log_alpha = _log(view.weight / unit)
-        traffic = count * ticks / scenario.traffic.opportunity_count if tick else 0.0
+        worth, count = unit * value, max(offered, 1)
+        traffic = offered * ticks / scenario.traffic.opportunity_count
         columns = (
             (ticks - tick) / ticks,
             1.0 - spend / budget,
@@ -206,6 +222,20 @@ class _Observer:
     def last(self) -> F32:
         """Returns what was seen last: there is no tick after the end to know anything of."""
         return self._seen
+
+
+def _means(view: View, supply: Supply, feedback: Feedback) -> tuple[F64, F64]:
+    """Returns [A] the mean value, and the mean bid to beat, of the tick before; 0 if it was empty.
+
+    What was to be beaten: the last slot's bid, or, where the agent has a slot, the next.
+    """
+    count = max(supply.value.shape[1], 1)
+    bids = view.weight[:, None] * supply.value
+    enters = feedback.min_to_enter_micros
+    has_slot = (bids >= enters) & (view.accounts.status == STATUS_LIVE)[:, None]
+    price = np.where(has_slot, feedback.min_to_win_micros, enters)
+    mean_value = supply.value.sum(axis=1, dtype=np.float64) / count
+    return mean_value, price.sum(axis=1, dtype=np.float64) / count
 
 
 def _log(ratio: F64 | float) -> F64:

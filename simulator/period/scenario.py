@@ -9,16 +9,19 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
-from market.auction import Rule
+from market.auction import AGENTS_MAX, Rule
 from market.errors import BadInput
 from market.kernels_control import CONSTANT, PACING, PID
 from simulator.scenario import read_as, text_of
 
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Amount = Annotated[float, Meta(gt=0.0, le=1e9)]
-Positive = Annotated[float, Meta(gt=0.0)]
+Limit = Annotated[float, Meta(gt=0.0, le=100_000.0)]
+"""A cost limit: times the highest gain and 10^6 it is ``seam.WEIGHT_MAX``."""
+Positive = Annotated[float, Meta(gt=0.0, le=1e9)]
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 Spread = Annotated[float, Meta(ge=0.0, le=5.0)]
 Micros = Annotated[int, Meta(ge=0, le=10**12)]
@@ -84,7 +87,7 @@ class Auction(_Part, frozen=True):
     """
 
     rule: Literal["first_price", "second_price", "gsp", "vcg"]
-    slot_weights: tuple[Share, ...]
+    slot_weights: Annotated[tuple[Share, ...], Meta(max_length=255)]
     floor_micros: Annotated[int, Meta(ge=1, le=10**12)]
     soft_floor_micros: Micros = 0
     min_remaining_micros: Annotated[int, Meta(ge=1, le=10**15)] = 1
@@ -108,7 +111,7 @@ class Advertisers(_Part, frozen=True):
     """
 
     categories: Count
-    cost_limits: tuple[Amount, ...]
+    cost_limits: tuple[Limit, ...]
     budgets: tuple[Amount, ...]
     laws: tuple[Law, ...]
 
@@ -187,6 +190,12 @@ class PeriodScenario(_Part, frozen=True):
             self.auction.rule != "second_price" or len(weights) == 1, "/auction/slot_weights",
             list(weights), "must be one slot where the rule is second_price (gsp sells several)",
         )  # fmt: skip
+        for name in ("floor_micros", "soft_floor_micros"):
+            floor = getattr(self.auction, name)
+            _rule(
+                float(np.float32(floor)) == floor, f"/auction/{name}", floor,
+                "must be a number that float32 holds, as any up to 16777216",
+            )  # fmt: skip
         soft = self.auction.soft_floor_micros
         _rule(
             soft == 0 or self.auction.rule in ("second_price", "gsp"), "/auction/soft_floor_micros",
@@ -197,6 +206,10 @@ class PeriodScenario(_Part, frozen=True):
         _rule(
             len(people.budgets) == len(people.cost_limits), "/advertisers/budgets",
             f"{len(people.budgets)} budgets", f"must be {len(people.cost_limits)}, as cost_limits",
+        )  # fmt: skip
+        _rule(
+            self.agent_count <= AGENTS_MAX, "/advertisers/categories", people.categories,
+            f"times {len(people.cost_limits)} cost limits there must be at most {AGENTS_MAX}",
         )  # fmt: skip
         _rule(people.laws, "/advertisers/laws", "empty", "must hold at least one law")
 

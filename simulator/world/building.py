@@ -105,6 +105,14 @@ def agents_of(tables: Tables) -> Agents:
     )
 
 
+def lag_ticks_of(tables: Tables) -> int:
+    """Returns after how many ticks half of the orders that an exposure brings have fallen due.
+
+    What control laws take for observed (``engine.run_period``): 0 where orders have no delay.
+    """
+    return int(tables.orders.delay_median)
+
+
 def _log_odds(rate: float) -> float:
     return float(np.log(rate / (1.0 - rate)))
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from market.money import MICROS
 from simulator.period.engine import run_periods
 from simulator.world import kernels_outcome, kernels_values
-from simulator.world.building import agents_of
+from simulator.world.building import agents_of, lag_ticks_of
 from simulator.world.kernels_outcome import (
     CARTED,
     CLICKED,
@@ -350,5 +350,11 @@ def run(
     """Returns results and worlds of the periods of these numbers; the same for any ``threads``."""
     agents = agents_of(tables)
     worlds = {period: PeriodWorld(tables, seed, period) for period in periods}
-    results = run_periods(worlds.__getitem__, lambda _: agents, periods, threads=threads)
+    results = run_periods(
+        worlds.__getitem__,
+        lambda _: agents,
+        periods,
+        threads=threads,
+        lag_ticks=lag_ticks_of(tables),
+    )
     return [(result, worlds[period]) for result, period in zip(results, periods, strict=True)]

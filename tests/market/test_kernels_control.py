@@ -145,6 +145,14 @@ def test_pid_counts_the_time_that_an_agent_has():
     assert desk.step(36)[1] == pytest.approx(math.exp(0.125 + 6 * 0.05 + 0.1 * 0.05), rel=1e-6)
 
 
+@pytest.mark.parametrize(("ticks", "share"), [(12, 1.0), (48, 1.0), (96, 0.5)])
+def test_a_longer_day_adds_up_errors_in_smaller_steps(ticks, share):
+    """Gains were tuned for 48 ticks: twice as many count half, fewer are not stretched."""
+    desk = Desk(1, leave_tick=ticks, has_target=0)
+    desk.step(ticks // 4)
+    assert desk.memory[0, control.ERROR_SUM] == pytest.approx(0.25 * share)
+
+
 def test_a_return_goal_reads_returns():
     """T = 1 / ROAS: a return of 2 per unit spent is at target when 2 are wanted."""
     good, bad = Desk(1, is_return=1, unit_micros=0.5e6), Desk(1, is_return=1, unit_micros=0.5e6)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from market.errors import BadInput
 from simulator import scenario as scenarios
-from simulator.scenario import load, read, slices
+from simulator.period.scenario import read as read_period
+from simulator.scenario import load, read, slices, text_of
+from simulator.world.scenario import WORLDS_FOLDER
+from simulator.world.scenario import read as read_world
 from tests.simulator.markets import changed, scenario_of
 
-PARITY = (Path(scenarios.__file__).parent / "scenarios" / "parity.toml").read_text("utf-8")
+FOLDER = Path(scenarios.__file__).parent / "scenarios"
+PARITY = (FOLDER / "parity.toml").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["demo", "parity"])
@@ -75,6 +82,37 @@ def test_a_broken_rule_is_an_error_that_names_the_field(old, new, pointer, text)
     assert caught.value.pointer == pointer
     assert pointer in str(caught.value)
     assert "mine" in str(caught.value)
+
+
+def _numbers(at, path=()):
+    """The paths of all numbers in what a TOML text says; of a list the first two."""
+    if isinstance(at, dict):
+        parts = at.items()
+    elif isinstance(at, list):
+        parts = list(enumerate(at))[:2]
+    else:
+        return [path] if type(at) in (int, float) else []
+    return [found for name, part in parts for found in _numbers(part, (*path, name))]
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "folder"),
+    [(read, "parity", FOLDER), (read_period, "campaign", FOLDER),
+     (read_world, "market_day", WORLDS_FOLDER)],
+)  # fmt: skip
+def test_no_number_may_be_infinite(reader, name, folder):
+    """TOML knows inf; a share or a factor of it would be a crash in the middle of a day."""
+    text, _ = text_of(name, folder)
+    places = _numbers(tomllib.loads(text))
+    assert len(places) > 20
+    for path in places:
+        whole = tomllib.loads(text)
+        at = whole
+        for step in path[:-1]:
+            at = at[step]
+        at[path[-1]] = math.inf
+        with pytest.raises(BadInput):
+            reader(msgspec.toml.encode(whole).decode(), name)
 
 
 def test_text_that_is_no_toml_is_an_error():

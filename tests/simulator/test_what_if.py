@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 
 import simulator.world.scenario as worlds
 from market.errors import BadInput
+from simulator import what_if
+from simulator.scenario import text_of
 from simulator.what_if import (
     METRICS,
     Checkpoint,
@@ -133,11 +136,33 @@ def test_intervals_of_the_mean_difference_cover_it_as_often_as_they_claim(market
     assert np.mean(widths) < 10
 
 
+def test_laws_wait_for_orders_that_are_under_way():
+    """A median delay of an hour is two ticks; without the mechanism nothing is waited for."""
+    waiting = load_market("market_day")
+    assert waiting.lag_ticks == 2
+    assert load_market("still_day").lag_ticks == 0
+    # Where targets bind, what is taken for failures moves bids down.
+    everybody, pid = range(waiting.agents.law.shape[0]), parse_policy("pid")
+    patient, hasty = (
+        run_day(market, everybody, pid, 1, 0) for market in (waiting, replace(waiting, lag_ticks=0))
+    )
+    assert patient.spend_micros > 1.01 * hasty.spend_micros
+
+
 def test_auctionnets_market_is_a_market_too():
     found = cached_auctionnet()
     assert found.value_micros is None
     assert found.conversions > 0
     assert found.spend_micros > 0
+
+
+def test_a_day_stops_whoever_has_less_than_the_scenario_s_minimum():
+    market = load_market("auctionnet")
+    assert market.min_remaining_micros == 100_000
+    policy = parse_policy("constant:1,budget=0.001")
+    strict = replace(market, min_remaining_micros=10**6)
+    spends = [run_day(each, (0,), policy, 1, 0).spend_micros for each in (market, strict)]
+    assert spends[0] > spends[1] > 0
 
 
 @cache
@@ -149,6 +174,34 @@ def test_a_name_that_is_no_market_is_told_which_are():
     for name in ("demo", "atlantis"):
         with pytest.raises(BadInput, match="one of auctionnet, market_day, rush_hour, still_day"):
             load_market(name)
+
+
+def test_a_file_that_is_no_market_is_told_which_are(tmp_path):
+    with pytest.raises(BadInput, match=r"No such file .* one of auctionnet, market_day"):
+        load_market(str(tmp_path / "none.toml"))
+    (tmp_path / "broken.toml").write_text("a = = 3")
+    with pytest.raises(BadInput, match="must be TOML"):
+        load_market(str(tmp_path / "broken.toml"))
+
+
+def test_a_period_scenario_is_known_by_its_values_however_they_are_written(tmp_path):
+    text, _ = text_of("auctionnet")
+    before, values = text.split("[values]\n")
+    values, after = values.split("[auction]")
+    pairs = ", ".join(values.split("\n")).strip(", ")
+    inline = tmp_path / "inline.toml"
+    inline.write_text(f"values = {{ {pairs} }}\n{before}[auction]{after}")
+    assert load_market(str(inline)).agents.law.shape == (48,)
+
+
+def test_a_policy_that_leaves_the_range_of_bids_is_refused_before_a_day_is_run(tmp_path):
+    text, _ = text_of("auctionnet")
+    path = tmp_path / "rich.toml"
+    path.write_text(text.replace("limits = [60.0,", "limits = [90_000.0,"))
+    agents = tuple(range(8))
+    with pytest.raises(BadInput, match=r"policy 'pid,target=1000': agents.unit_micros"):
+        run_simulate(str(path), ["pid", "pid,target=1000"], agents, 1, 1, tmp_path / "run")
+    assert not (tmp_path / "run" / "days.ndjson").exists()
 
 
 def test_policies_are_read_or_named_with_what_they_must_be():
@@ -208,6 +261,50 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, market):
         Checkpoint(path, market, (0, 2), 4)
 
 
+def test_what_is_no_checkpoint_is_left_as_it_was(tmp_path, market):
+    path = tmp_path / "days.ndjson"
+    for text in ("a note that ends without a line", "a note\nand more", '{"a": 1}\n{"b": 2'):
+        path.write_text(text)
+        with pytest.raises(BadInput, match="or removed"):
+            Checkpoint(path, market, (0, 2), 4)
+        assert path.read_text() == text
+
+
+def test_a_checkpoint_whose_first_line_was_cut_is_started_anew(tmp_path, market, outcomes):
+    path = tmp_path / "days.ndjson"
+    Checkpoint(path, market, (0, 2), 4)
+    whole = path.read_bytes()
+    for size in (0, 20, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        Checkpoint(path, market, (0, 2), 4).add(outcomes[0])
+        assert path.read_bytes().startswith(whole)
+        assert Checkpoint(path, market, (0, 2), 4).outcomes == outcomes[:1]
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside", "folder"])
+def test_a_folder_that_is_none_is_told(tmp_path, market, place):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder" / "days.ndjson").mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"must be a folder that can be written"):
+        Checkpoint(tmp_path / place / "days.ndjson", market, (0, 2), 4)
+
+
+def test_days_of_other_rules_are_not_mixed_in(tmp_path, market, monkeypatch):
+    path = tmp_path / "days.ndjson"
+    Checkpoint(path, market, (0, 2), 4)
+    monkeypatch.setattr(what_if, "EDITION", what_if.EDITION + 1)
+    with pytest.raises(BadInput, match="of another edition; name another folder"):
+        Checkpoint(path, market, (0, 2), 4)
+
+
+def test_fewer_days_than_are_kept_may_be_asked_for(tmp_path, scenario_file):
+    for count in (3, 2):
+        assert run_simulate(scenario_file, ["pid"], (0,), count, 9, tmp_path) == 0
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    assert found["replications"] == 2
+    assert {band["days"] for band in found["bands"]} == {2}
+
+
 def test_threads_change_nothing_and_an_earlier_run_is_extended(tmp_path, scenario_file, capsys):
     texts = [policy.text for policy in POLICIES]
     one, two = tmp_path / "one", tmp_path / "two"
@@ -247,6 +344,50 @@ def test_the_page_has_every_number_and_fetches_nothing(market, outcomes):
     assert {band.metric for band in found.bands} == set(METRICS)
 
 
+def cells(found):
+    """What the tables say, as {(metric, policy): cells}, bands and differences."""
+    return [
+        {(row[0], row[1]): row[2:] for row in zip(*(c.cells for c in table.columns), strict=True)}
+        for table in tables(found)
+    ]
+
+
+def test_the_tables_say_what_was_found(market):
+    days = [
+        Outcome(day, policy, spend, 7, count, 1.0, 9_000_000, None, value)
+        for day, (low, high) in enumerate([(1_000_000, 3_000_000), (2_000_000, 4_500_000)])
+        for policy, spend, count, value in (
+            ("pid", low, 4, -100_000_000), ("constant:0.8", high, day, 50_000_000),
+        )
+    ]  # fmt: skip
+    bands, changes = cells(compare(market, (0,), POLICIES[:2], 4, days))
+    assert bands["spend", "pid"] == ("1.50", "1.10", "1.50", "1.90")
+    assert bands["ROAS", "pid"] == ("6.750", "4.950", "6.750", "8.550")
+    # Of two days one has no conversion, so there is one CPA.
+    assert bands["CPA (1 of 2 days)", "constant:0.8"][0] == "4.50"
+    # 2 and 2.5: mean 2.25, and Student's t with one degree of freedom, 12.7062, times .25.
+    assert changes["spend", "constant:0.8"] == ("2.25", "-0.93", "5.43", "+150.0%", "1.00")
+    # The baseline's mean is -100: 150 more are more, not less.
+    assert changes["added by advertising", "constant:0.8"][3] == "+150.0%"
+
+
+def test_a_page_without_anything_to_compare_has_no_picture_of_it(market):
+    nothing = [Outcome(day, policy, 0, 0, 0, 0.0, 0, None, None)
+               for day in range(2) for policy in ("pid", "off")]  # fmt: skip
+    seen = _Page()
+    seen.feed(page(compare(market, (0,), (POLICIES[0], POLICIES[2]), 4, nothing)))
+    assert seen.pictures == 1
+
+
+@pytest.fixture
+def interruptible():
+    """A process that was started in the background ignores Ctrl-C, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_keeps_what_was_run(tmp_path):
     """Ctrl-C in the middle of many days: exit code 130, and the same command goes on."""
     scenario = tmp_path / "small.toml"
@@ -257,13 +398,16 @@ def test_an_interrupt_keeps_what_was_run(tmp_path):
     ]  # fmt: skip
     days = tmp_path / "run" / "days.ndjson"
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
-        while not days.exists() or days.read_text().count("\n") < 4:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 120
+            while not days.exists() or days.read_text().count("\n") < 4:
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()  # nothing to wait for, whatever went wrong
     assert process.returncode == 130
     assert "the same command goes on" in said
     kept = days.read_text().splitlines()[1:]

@@ -11,6 +11,7 @@ from market.errors import BadInput
 from market.kernels_control import CONSTANT
 from policies.training.distributed import ray_cluster
 from policies.training.multi_agent import ManyAdvertisers
+from simulator.environment.gymnasium import CampaignEnv
 from simulator.environment.kernels_environment import OBSERVATION
 from simulator.period import auctionnet
 from simulator.period.engine import run_period
@@ -50,7 +51,7 @@ def constant(environment, log_alpha):
 def test_constant_actions_play_the_period_of_constant_laws():
     scenario = small()
     environment = ManyAdvertisers({"scenario": scenario, "seed": 3, "rewards": "sampled"})
-    rewards, shown = played(environment, constant(environment, 0.0))
+    rewards, shown = played(environment, constant(environment, 0.0), seed=0)
     agents = auctionnet.agents_of(scenario, 3)
     agents = agents._replace(law=np.full_like(agents.law, CONSTANT), gain=np.ones_like(agents.gain))
     world = auctionnet.AuctionNetWorld(scenario, agents, 3, 0)
@@ -62,6 +63,52 @@ def test_constant_actions_play_the_period_of_constant_laws():
     spent = np.concatenate([[0], result.trace.spend_micros[:-1, 5]])
     expected = 1.0 - spent / agents.budget_micros[5]
     assert np.allclose(budget_left, expected, atol=1e-6)
+
+
+def one_campaign(count=4_000):
+    """A market whose campaign is the same in every episode of ``CampaignEnv``: its first agent."""
+    text, _ = text_of("campaign")
+    limits, budgets = text.index("cost_limits"), text.index("laws = [")
+    text = text[:limits] + "cost_limits = [9.0]\nbudgets = [30.0]\n" + text[budgets:]
+    text = text.replace("budget_factor = [0.5, 2.0]", "budget_factor = [1.0, 1.0]")
+    return read(text.replace("opportunity_count = 2_880", f"opportunity_count = {count}"), "one")
+
+
+@pytest.mark.parametrize("count", [4_000, 40])
+def test_an_observation_means_what_it_means_to_a_single_campaign(count):
+    """Also where some ticks are empty: 40 opportunities in 48 ticks."""
+    scenario = one_campaign(count)
+    many = ManyAdvertisers({"scenario": scenario, "seed": 4, "learners": (0,)})
+    alone = CampaignEnv(scenario, competition="agents")
+    seen, _ = many.reset(seed=0)
+    single, _ = alone.reset(seed=4)
+    actions = np.random.default_rng(1).uniform(-0.6, 0.6, (TICKS, 1)).astype(np.float32)
+    for action in actions:
+        assert dict(zip(OBSERVATION, seen["agent_0"], strict=True)) == pytest.approx(
+            dict(zip(OBSERVATION, single, strict=True)), rel=1e-5, abs=1e-6
+        )
+        seen, rewards, ends, _, _ = many.step({"agent_0": action})
+        single, reward, is_over, _, _ = alone.step(action)
+        assert rewards["agent_0"] == pytest.approx(reward)
+        assert ends["__all__"] == is_over
+
+
+def test_environments_without_a_seed_play_different_periods():
+    """RLlib gives none to its runners unless it is configured to; they must not learn alike."""
+    one, two = (ManyAdvertisers({"scenario": small(500)}) for _ in range(2))
+    first, _ = one.reset()
+    one_period = one.period
+    second, _ = two.reset()
+    assert one_period != two.period
+    one.reset()
+    assert one.period == one_period + 1
+    assert first.keys() == second.keys()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**62])
+def test_a_seed_that_names_no_period_is_refused(seed):
+    with pytest.raises(BadInput, match=f"seed {seed}: it must be 0 to"):
+        ManyAdvertisers({"scenario": small(500)}).reset(seed=seed)
 
 
 def test_those_who_do_not_learn_follow_their_laws_and_the_others_do_not_move_their_draws():

@@ -13,8 +13,9 @@ from simulator.environment import kernels_environment as kernels
 from simulator.environment.markets import LOG_ALPHA_MAX, Markets, observation_bounds
 from simulator.period import auctionnet
 from simulator.period.engine import run_period
-from simulator.period.scenario import load, read
+from simulator.period.scenario import read
 from simulator.scenario import text_of
+from tests.reference import chance
 from tests.reference import environment as reference
 from tests.reference import period as period_reference
 
@@ -100,6 +101,8 @@ def test_a_campaign_among_prices_meets_what_the_slow_twin_says(rule, soft):
                 (Purpose.COMPETITOR_VALUE, Purpose.CONVERSION),
             )  # fmt: skip
             assert c.last[e, 5] == pytest.approx(price, rel=1e-5)
+            values = [offer["value"] for offer in offers]
+            assert c.last[e, 4] == pytest.approx(sum(values) / len(values))
             assert abs(c.spend_micros[e, 0] - campaign["spend"]) <= 20  # float32 of the twin's z
             assert c.wins[e, 0] == campaign["wins"]
             assert c.conversions[e, 0] == campaign["conversions"]
@@ -111,6 +114,32 @@ def test_a_campaign_among_prices_meets_what_the_slow_twin_says(rule, soft):
 
 
 @pytest.mark.plain
+def test_the_level_of_prices_is_an_autoregression_of_its_own_draws():
+    """Started in its stationary law: as wide at the first tick as at any other."""
+    markets = Markets(tiny("gsp"), 3)
+    markets.reset([5, 6, 7])
+    markets.reset()
+    c, level = markets.campaigns, [0.0] * 3
+    for tick in range(3):
+        for e, seed in enumerate((5, 6, 7)):
+            key = chance.at_opportunity(chance.stream(seed, Purpose.PRICE_LEVEL), 1, tick)
+            noise = 0.3 * chance.normal(key, 0)
+            level[e] = 0.8 * level[e] + 0.6 * noise if tick else noise
+        assert c.log_level == pytest.approx(level)
+        markets.step(np.zeros(3, np.float32))
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(("bid", "ranked"), [(900, [1000, 1000, 1000, 900]), (1000, [1000] * 4),
+                                             (1001, [1001, 1000, 1000, 1000])])  # fmt: skip
+def test_a_bid_that_equals_a_competing_one_ranks_below_it(bid, ranked):
+    ladder = np.zeros(4, np.int64)
+    rank, lowest = kernels.place_bid(bid, 1000.0, 0.0, 0.0, np.uint64(9), ladder)
+    assert (rank, lowest) == (0 if bid > 1000 else 3, 1000)
+    assert ladder.tolist() == ranked
+
+
+@pytest.mark.plain
 @given(SCORES, st.floats(0, 1e9), st.floats(1, 1e8))
 def test_the_score_is_its_formula(conversions, spend, target):
     wanted = 0.0
@@ -119,9 +148,13 @@ def test_the_score_is_its_formula(conversions, spend, target):
     assert kernels.score_of(conversions, spend, target) == pytest.approx(wanted)
 
 
-def test_among_agents_an_episode_is_a_period_of_the_engine():
+@pytest.mark.parametrize(
+    "auction", ["", "soft_floor_micros = 900_000\nmin_remaining_micros = 9_000_000"]
+)
+def test_among_agents_an_episode_is_a_period_of_the_engine(auction):
     """Same seed, same weights of the campaign: the same accounts of everybody, to the micro."""
-    scenario = load("campaign")
+    text, name = text_of("campaign")
+    scenario = read(text.replace("[auction]", f"[auction]\n{auction}"), name)
     markets = Markets(scenario, 3, competition="agents", reward="sampled")
     markets.reset([11, 12, 13])
     markets.reset()
@@ -138,8 +171,9 @@ def test_among_agents_an_episode_is_a_period_of_the_engine():
         agents.budget_micros[0] = c.budget_micros[e, 0]
         world = auctionnet.AuctionNetWorld(scenario, agents, 11 + e, 1)
         result = run_period(
-            world, agents, bidders=lambda view, e=e: np.full(48, weights[view.tick][e], np.float32)
-        )
+            world, agents, bidders=lambda view, e=e: np.full(48, weights[view.tick][e], np.float32),
+            min_remaining_micros=scenario.auction.min_remaining_micros,
+        )  # fmt: skip
         for name in ("spend_micros", "status", "wins", "exposures", "value_sum", "conversions",
                      "expected_conversions", "return_micros"):  # fmt: skip
             assert np.array_equal(getattr(result.accounts, name), getattr(c, name)[e]), name

@@ -13,6 +13,7 @@ from scipy import stats
 
 from market.chance import Purpose
 from market.errors import BadInput
+from market.kernels_control import CONSTANT, PACING, PID
 from simulator.period import auctionnet
 from simulator.period import kernels_auctionnet as kernels
 from simulator.period.engine import check_supply, run_period
@@ -276,6 +277,25 @@ def test_the_length_of_a_block_changes_no_day(small):
     assert days[0].accounts.spend_micros.sum() == days[0].revenue_micros.sum()
 
 
+def test_laws_are_dealt_in_turn_and_the_least_money_is_the_scenario_s():
+    """With money for some dozen exposures it matters how little is too little."""
+    text, name = text_of("auctionnet")
+    text = text.replace("opportunity_count = 500_000", "opportunity_count = 2_000")
+    text = text.replace("mean = 0.0005", "mean = 0.02")
+    budgets = text.index("budgets = ["), text.index("]", text.index("budgets = ["))
+    text = text[: budgets[0]] + "budgets = [" + ", ".join(["9.0"] * 8) + text[budgets[1] :]
+    rich = read(text.replace("= 100_000", "= 3_000_000"), name)
+    agents = auctionnet.agents_of(rich, SEED)
+    assert agents.law.tolist() == [PID, PACING, CONSTANT] * 16
+    assert agents.gain[1:3].tolist() == [0.3, 1.0]
+    (found,) = auctionnet.run(rich, SEED, [0])
+    left = found.accounts.budget_micros - found.accounts.spend_micros
+    assert (left < 3_000_000).any()
+    assert (found.accounts.status[left < 3_000_000] == 2).all()
+    (poor,) = auctionnet.run(read(text, name), SEED, [0])
+    assert not np.array_equal(poor.accounts.spend_micros, found.accounts.spend_micros)
+
+
 def test_the_score_cuts_what_cost_more_than_allowed(small):
     result = auctionnet.run(small, SEED, [0])[0]
     accounts = result.accounts._replace(
@@ -306,6 +326,15 @@ def test_the_score_cuts_what_cost_more_than_allowed(small):
          "second_price or gsp"),
         ("2300.0, 2000.0]", "2300.0]", "/advertisers/budgets", "must be 8"),
         ('{ law = "pid" },', '{ law = "luck" },', "/advertisers/laws/0/law", "is 'luck'"),
+        ("shares = [4.7,", "shares = [inf,", "/traffic/shares/0", "is inf"),
+        ("jitter = [0.6, 1.4]", "jitter = [0.6, inf]", "/traffic/jitter/1", "is inf"),
+        ("[1.0, 0.8, 0.48]", str([1.0] * 256), "/auction/slot_weights", "length <= 255"),
+        ("categories = 6", "categories = 200_000", "/advertisers/categories", "at most 1048576"),
+        ("limits = [60.0,", "limits = [200_000.0,", "/advertisers/cost_limits/0", "is 200000.0"),
+        ("floor_micros = 100\n", "floor_micros = 16_777_217\n", "/auction/floor_micros",
+         "must be a number that float32 holds"),
+        ('rule = "gsp"', 'rule = "gsp"\nsoft_floor_micros = 33_554_433',
+         "/auction/soft_floor_micros", "must be a number that float32 holds"),
     ],
 )  # fmt: skip
 def test_a_scenario_that_breaks_a_rule_is_told_which(old, new, pointer, words):
@@ -315,3 +344,20 @@ def test_a_scenario_that_breaks_a_rule_is_told_which(old, new, pointer, words):
         read(text.replace(old, new, 1), name)
     assert caught.value.pointer == pointer
     assert words in str(caught.value)
+
+
+def test_the_largest_market_that_a_scenario_may_describe_is_played():
+    """255 slots, the highest limit and gain: nothing overflows, money adds up."""
+    text, name = text_of("auctionnet")
+    for old, new in (
+        ("opportunity_count = 500_000", "opportunity_count = 480"),
+        ("[1.0, 0.8, 0.48]", str([1.0] * 255)),
+        ("limits = [60.0,", "limits = [100_000.0,"),
+        ('law = "pid" }', 'law = "constant", gain = 10.0 }'),
+        ("mean = 0.0005", "mean = 1.0"),
+    ):
+        text = text.replace(old, new, 1)
+    (result,) = auctionnet.run(read(text, name), 1, [0])
+    assert result.accounts.spend_micros.sum() == result.revenue_micros.sum() > 0
+    assert (result.accounts.spend_micros <= result.accounts.budget_micros).all()
+    assert result.trace.weight.max() == np.float32(1e12)

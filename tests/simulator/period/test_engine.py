@@ -7,7 +7,7 @@ import pytest
 
 from market.auction import Rule
 from market.errors import BadInput
-from market.kernels_control import CONSTANT, EXTERNAL, PACING, PID
+from market.kernels_control import CONSTANT, EXTERNAL, PACE_START, PACING, PID, pid_step
 from simulator.period.engine import Agents, check_supply, run_period, run_periods
 from simulator.period.seam import STATUS_ABSENT, STATUS_LIVE, STATUS_OUT, new_supply
 
@@ -122,13 +122,31 @@ def test_a_weight_that_is_none_is_refused(weight):
                    bidders=lambda _: np.array(weight, np.float32))  # fmt: skip
 
 
-def test_laws_see_what_was_forecast_as_of_when_it_can_be_observed():
-    """With a lag the same conversions are held against an older, smaller forecast: a higher bid."""
+@pytest.mark.parametrize("lag", [0, 1, 4])
+def test_laws_hold_what_is_observed_against_the_forecast_of_then(lag):
+    """Before tick t what was shown up to tick t - 1 - lag is taken for observed, nothing later."""
     given = agents(2, 12, law=[PID, PACING], has_target=[1, 1], unit_micros=[50.0, 50.0])
-    prompt = run_period(Fixed([3.0, 2.0], [5] * 12), given)
-    late = run_period(Fixed([3.0, 2.0], [5] * 12), given, lag_ticks=4)
-    assert late.trace.weight[2, 0] != prompt.trace.weight[2, 0]
-    assert (late.trace.weight[:, 1] > 0).all()
+    found = run_period(Fixed([3.0, 2.0], [5] * 12), given, lag_ticks=lag).trace
+    total, limit = 0.0, PACE_START
+    for tick in range(12):
+        left, ratio = 1.0, -1.0
+        if tick > 0:
+            left = 1.0 - found.spend_micros[tick - 1, 0] / 10**6
+            then = found.value_sum[tick - 1 - lag, 0] if tick - 1 - lag >= 0 else 0.0
+            believed = found.value_sum[tick - 1, 0] * (
+                (found.conversions[tick - 1, 0] + 20.0) / (then + 20.0)
+            )
+            ratio = found.spend_micros[tick - 1, 0] / (50.0 * believed)
+        total, limit, _, alpha = pid_step(total, limit, left, 1 - tick / 12, 1.0, ratio, True)
+        assert found.weight[tick, 0] == np.float32(50.0 * alpha)
+
+
+def test_whoever_has_less_than_the_minimum_left_is_out():
+    result = run_period(
+        Fixed([3.0, 2.0], [3, 3]), agents(2, 2, budget_micros=[45, 10**6]), min_remaining_micros=30
+    )
+    # 20 of 45 are spent, and 25 are too few.
+    assert result.accounts.spend_micros.tolist() == [20, 12]
 
 
 def test_periods_come_back_in_order():

@@ -10,7 +10,7 @@ import pytest
 from market.errors import BadInput
 from simulator.period.engine import check_supply, run_period
 from simulator.period.seam import new_accounts, new_supply
-from simulator.world.building import agents_of, build_tables
+from simulator.world.building import agents_of, build_tables, lag_ticks_of
 from simulator.world.mechanisms import Mechanism
 from simulator.world.orders import value_micros
 from simulator.world.scenario import Category, Department, SupplyDrop
@@ -166,6 +166,18 @@ def test_one_and_several_threads_give_the_same_periods():
         for mine, theirs in zip(result.accounts, other.accounts, strict=True):
             assert np.array_equal(mine, theirs)
         assert result.accounts.exposures.sum() > 0
+
+
+def test_laws_wait_for_orders_that_are_under_way():
+    tables = small("tiny")
+    # Four hours in ticks of four.
+    assert lag_ticks_of(tables) == 1
+    assert lag_ticks_of(small("tiny", "delay")) == 0
+    (found, _), *_ = run(tables, 6, [0])
+    alone = run_period(PeriodWorld(tables, 6, 0), agents_of(tables), lag_ticks=1)
+    assert np.array_equal(found.trace.weight, alone.trace.weight)
+    hasty = run_period(PeriodWorld(tables, 6, 0), agents_of(tables))
+    assert not np.array_equal(found.trace.weight, hasty.trace.weight)
 
 
 def test_agents_bid_only_while_they_are_there():
