@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from market.chance import Purpose
-from simulator.calibration.log import DAY_HOURS, F64, I64, NEVER, Log, summed
+from simulator.calibration.log import DAY_HOURS, F64, I64, NEVER, Log, log_knows_clicks, summed
 from simulator.calibration.play import is_second_price
 from simulator.calibration.rates import COVERED_MIN
 from simulator.kernels import uniform_table
@@ -68,7 +68,6 @@ class Row(NamedTuple):
 def rows_for(held_back: Log) -> tuple[Row, ...]:
     """Returns the rows that a held-back log has anything to say to."""
     rows = [*_supply_rows(held_back)]
-    won = held_back.has_won > 0
     if held_back.has_prices:
         unit = f"{held_back.currency} per thousand"
         rows.append(_price_row("win price", unit, _win_price, is_by_hour=False))
@@ -94,16 +93,14 @@ def rows_for(held_back: Log) -> tuple[Row, ...]:
         rows.append(_rate_row(
             held_back, "win rate by bid", axis, names, bid_bin, _bids_of, _wins_of, "has_won"
         ))  # fmt: skip
-    if held_back.clicked[won].any():
-        rows.append(
-            _rate_row(held_back, "CTR", "", ("all",), _all, _wins_of, _clicks_of, "clicked")
-        )
-        if len(held_back.scenes) > 1:
-            rows.append(_rate_row(
-                held_back, "CTR by slot", "slot", held_back.scenes, _slot, _wins_of, _clicks_of,
-                "clicked",
-            ))  # fmt: skip
-    if held_back.converted.any():
+    # Where nobody clicked or ordered, that is no evidence, and said to be: the row stays.
+    rows.append(_rate_row(held_back, "CTR", "", ("all",), _all, _wins_of, _clicks_of, "clicked"))
+    if len(held_back.scenes) > 1:
+        rows.append(_rate_row(
+            held_back, "CTR by slot", "slot", held_back.scenes, _slot, _wins_of, _clicks_of,
+            "clicked",
+        ))  # fmt: skip
+    if log_knows_clicks(held_back):
         rows.append(_rate_row(
             held_back, "conversions per click", "", ("all",), _all, _clicks_of, _orders_of,
             "converted",
@@ -145,6 +142,9 @@ def _price_row(
 
     def distance(a: Log, b: Log) -> float:
         (price_a, hour_a), (price_b, hour_b) = of(a), of(b)
+        if not price_a.any() or not price_b.size:
+            # Nothing to be relative to: a log without a price is a whole price away from others.
+            return float(price_a.any() != price_b.any())
         if not is_by_hour:
             return wasserstein(price_a, price_b) / float(price_a.mean())
         total = 0.0
@@ -202,7 +202,7 @@ def _delay_row(held_back: Log) -> Row:
         count = np.histogram(delay, np.array(DELAY_EDGES_MS, np.float64))[0]
         return Curve(count / clicks, np.ones(count.shape[0]))
 
-    level = float(curve(held_back).value.sum())
+    level = _level(curve(held_back).value.sum(), _clicks_of(held_back).sum())
 
     def distance(a: Log, b: Log) -> float:
         here, there = curve(a).value, curve(b).value
@@ -294,7 +294,8 @@ def _supply_rows(held_back: Log) -> tuple[Row, Row]:
 def _curve_distance(curve: Callable[[Log], Curve], held_back: Log) -> Callable[[Log, Log], float]:
     """Returns the distance of curves, relative to the held-back log's level."""
     own = curve(held_back)
-    level = float(own.value @ own.weight / max(float(own.weight.sum()), 1e-12))
+    tries = float(own.weight.sum())
+    level = _level(own.value @ own.weight / max(tries, 1e-12), tries)
 
     def distance(a: Log, b: Log) -> float:
         here, there = curve(a), curve(b)
@@ -302,6 +303,11 @@ def _curve_distance(curve: Callable[[Log], Curve], held_back: Log) -> Callable[[
         return float(apart @ here.weight / max(float(here.weight.sum()), 1e-12) / level)
 
     return distance
+
+
+def _level(value: float, tries: float) -> float:
+    """Returns what distances are relative to; of nothing seen in so many tries, half a hit."""
+    return float(value) if value > 0 else 0.5 / max(float(tries), 1.0)
 
 
 def _ratio(hits: F64, tries: F64) -> F64:

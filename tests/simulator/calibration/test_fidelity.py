@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from simulator.calibration.fidelity import Effort, compare, naive_day, resampled, verdict_of
 from simulator.calibration.fidelity_rows import rows_for, thinned, wasserstein
 from simulator.calibration.fit import calibrate
-from simulator.calibration.log import Split, split
+from simulator.calibration.log import Split, rows_of, split
 from simulator.calibration.terms import Estimate
 from tests.reference import calibration as reference
 from tests.simulator.calibration.logs import bid_log
@@ -91,6 +91,26 @@ def test_a_row_that_could_not_detect_a_fifth_is_no_evidence_even_where_the_twin_
     (ctr,) = (row for row in rows if row.name == "CTR")
     assert ctr.verdict == "no evidence"
     assert ctr.detectable is None or ctr.detectable > 0.2
+
+
+def test_a_held_back_part_without_clicks_or_orders_is_no_evidence_and_not_left_out(fitted, parts):
+    nothing = np.zeros_like(parts.held_back.clicked)
+    none = parts.held_back._replace(clicked=nothing, converted=nothing)
+    found = compare(fitted, Split(parts.fitted, none, "none"), seed=1, effort=SMALL)
+    verdicts = {row.name: row.verdict for row in found}
+    for name in ("CTR", "CTR by slot", "conversions per click", "conversions by delay"):
+        assert verdicts[name] == "no evidence"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_handful_of_held_back_rows_is_no_evidence_and_no_number_is_missing(fitted, parts, count):
+    few = rows_of(parts.held_back, np.arange(count))
+    few = few._replace(
+        requests=np.zeros_like(few.requests), covered=np.zeros_like(few.covered),
+    )  # fmt: skip
+    for row in compare(fitted, Split(parts.fitted, few, "few"), seed=1, effort=SMALL):
+        assert row.verdict == "no evidence", row
+        assert np.isfinite([row.twin, row.naive, row.floor, *row.lead]).all(), row
 
 
 def test_an_interrupted_comparison_goes_on_and_ends_the_same(parts, fitted):
