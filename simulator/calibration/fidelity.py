@@ -232,7 +232,7 @@ def _report(row: Row, held_back: Log, steps: list[Step]) -> RowReport:
         return tuple(np.mean(found, axis=0).tolist())
 
     noise = told("floor")
-    floor = float(np.quantile(noise[:, 0], _CONFIDENCE))
+    floor = max(float(np.quantile(noise[:, 0], _CONFIDENCE)), row.floor_min)
     noticed = (noise[:, 1:] > floor).mean(axis=0) >= _POWER
     detectable = CHANGES[int(np.argmax(noticed))] if noticed.any() else None
     of_twin, of_naive = told("twin"), told("naive")

@@ -53,6 +53,9 @@ class Row(NamedTuple):
         distance: of the second log from the first, relative to the first.
         perturb: the log with everything that the row looks at different by a share; the last
             argument is a seed.
+        floor_min: the noise floor is not below this, whatever resamplings say: where all of n rows
+            are alike, so are all resamplings, yet up to 3 / n of such rows may be unlike (the rule
+            of three: Hanley and Lippman-Hand, JAMA 249 (1983)).
     """
 
     name: str
@@ -63,6 +66,7 @@ class Row(NamedTuple):
     curve: Callable[[Log], Curve]
     distance: Callable[[Log, Log], float]
     perturb: Callable[[Log, float, int], Log]
+    floor_min: float = 0.0
 
 
 def rows_for(held_back: Log) -> tuple[Row, ...]:
@@ -70,13 +74,15 @@ def rows_for(held_back: Log) -> tuple[Row, ...]:
     rows = [*_supply_rows(held_back)]
     if held_back.has_prices:
         unit = f"{held_back.currency} per thousand"
-        rows.append(_price_row("win price", unit, _win_price, is_by_hour=False))
-        rows.append(_price_row("win price by hour", unit, _win_price, is_by_hour=True))
+        rows.append(_price_row(held_back, "win price", unit, _win_price, is_by_hour=False))
+        rows.append(_price_row(held_back, "win price by hour", unit, _win_price, is_by_hour=True))
     if held_back.has_bids:
         told = held_back.is_told[held_back.is_decided > 0]
         if told.size and told.mean() > 0.5:
             unit = f"{held_back.currency} per thousand"
-            rows.append(_price_row("price to win by hour", unit, _told_price, is_by_hour=True))
+            rows.append(
+                _price_row(held_back, "price to win by hour", unit, _told_price, is_by_hour=True)
+            )
             rows.append(_spend_row(held_back))
         rows.append(
             _rate_row(held_back, "win rate", "", ("all",), _all, _bids_of, _wins_of, "has_won")
@@ -130,7 +136,7 @@ def wasserstein(a: F64, b: F64) -> float:
 
 
 def _price_row(
-    name: str, unit: str, of: Callable[[Log], tuple[F64, I64]], *, is_by_hour: bool
+    held_back: Log, name: str, unit: str, of: Callable[[Log], tuple[F64, I64]], *, is_by_hour: bool
 ) -> Row:
     def curve(log: Log) -> Curve:
         price, hour = of(log)
@@ -169,7 +175,8 @@ def _price_row(
 
     bins = _HOURS if is_by_hour else ("all",)
     kind = "conditional" if is_by_hour else "marginal"
-    return Row(name, kind, "hour of the day, UTC", unit, bins, curve, distance, perturb)
+    floor_min = _unseen(of(held_back)[0].size)
+    return Row(name, kind, "hour of the day, UTC", unit, bins, curve, distance, perturb, floor_min)
 
 
 def _rate_row(
@@ -192,7 +199,12 @@ def _rate_row(
         return thinned(log, column, share, seed)
 
     kind = "conditional" if len(bins) > 1 else "marginal"
-    return Row(name, kind, axis, "share", bins, curve, _curve_distance(curve, held_back), perturb)
+    value, tries = curve(held_back)
+    level = _level(value @ tries / max(float(tries.sum()), 1e-12), tries.sum())
+    return Row(
+        name, kind, axis, "share", bins, curve, _curve_distance(curve, held_back), perturb,
+        _unseen(tries.sum()) / level,
+    )  # fmt: skip
 
 
 def _delay_row(held_back: Log) -> Row:
@@ -202,7 +214,8 @@ def _delay_row(held_back: Log) -> Row:
         count = np.histogram(delay, np.array(DELAY_EDGES_MS, np.float64))[0]
         return Curve(count / clicks, np.ones(count.shape[0]))
 
-    level = _level(curve(held_back).value.sum(), _clicks_of(held_back).sum())
+    clicks = _clicks_of(held_back).sum()
+    level = _level(curve(held_back).value.sum(), clicks)
 
     def distance(a: Log, b: Log) -> float:
         here, there = curve(a).value, curve(b).value
@@ -212,7 +225,10 @@ def _delay_row(held_back: Log) -> Row:
         return thinned(log, "converted", share, seed)
 
     name = "conversions by delay"
-    return Row(name, "conditional", "within", "per click", DELAY_NAMES, curve, distance, perturb)
+    return Row(
+        name, "conditional", "within", "per click", DELAY_NAMES, curve, distance, perturb,
+        _unseen(clicks) / level,
+    )  # fmt: skip
 
 
 def _spend_row(held_back: Log) -> Row:
@@ -249,6 +265,7 @@ def _spend_row(held_back: Log) -> Row:
     return Row(
         "spend by bid multiplier", "conditional", "times the logged bid",
         f"{held_back.currency} per thousand bids", names, curve, distance, perturb,
+        _unseen(np.count_nonzero(held_back.is_told)),
     )  # fmt: skip
 
 
@@ -308,6 +325,11 @@ def _curve_distance(curve: Callable[[Log], Curve], held_back: Log) -> Callable[[
 def _level(value: float, tries: float) -> float:
     """Returns what distances are relative to; of nothing seen in so many tries, half a hit."""
     return float(value) if value > 0 else 0.5 / max(float(tries), 1.0)
+
+
+def _unseen(rows: float) -> float:
+    """Returns the share of rows that may be unlike all of these, at 95 %."""
+    return 3.0 / max(float(rows), 1.0)
 
 
 def _ratio(hits: F64, tries: F64) -> F64:

@@ -113,6 +113,17 @@ def test_a_handful_of_held_back_rows_is_no_evidence_and_no_number_is_missing(fit
         assert np.isfinite([row.twin, row.naive, row.floor, *row.lead]).all(), row
 
 
+@pytest.mark.parametrize("has_won", [0, 1])
+def test_a_dozen_bids_that_all_ended_alike_are_no_evidence(fitted, parts, has_won):
+    few = rows_of(parts.held_back, np.flatnonzero(parts.held_back.has_won == has_won)[:12])
+    found = compare(fitted, Split(parts.fitted, few, "few"), seed=1, effort=SMALL)
+    (row,) = (row for row in found if row.name == "win rate")
+    assert row.held_back_values == (float(has_won),)
+    # A resampling of them is always the same; that is no proof that others would end so, too.
+    assert row.floor >= 0.25
+    assert row.verdict == "no evidence"
+
+
 def test_an_interrupted_comparison_goes_on_and_ends_the_same(parts, fitted):
     steps = []
     whole = compare(fitted, parts, seed=1, effort=SMALL, on_step=steps.append)
