@@ -32,7 +32,7 @@ FEN_CPM_MICROS = 10_000
 """A fen is a hundredth of a yuan."""
 
 _PRICE_FEN_MAX = 100_000.0
-_HOUR_MAX = 10_000_000
+_HOUR_MAX = 50_000
 _TEXT_MAX = 400
 
 
