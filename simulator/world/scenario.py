@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Rate = Annotated[float, Meta(gt=0.0, lt=1.0)]
-Weight = Annotated[float, Meta(ge=0.0)]
+Weight = Annotated[float, Meta(ge=0.0, le=1e9)]
 Spread = Annotated[float, Meta(ge=0.0, le=5.0)]
 LogOdds = Annotated[float, Meta(ge=-10.0, le=10.0)]
 Factor = Annotated[float, Meta(ge=0.0, le=1000.0)]
