@@ -26,6 +26,8 @@ HOURS_MIN = 6
 """A log of fewer hours says nothing of a day."""
 HOURS_MAX = 10 * 366 * DAY_HOURS
 """A longer one has a row whose time is wrong."""
+HELD_BACK_MIN = 0.1
+"""Share of the rows that must be left to judge by."""
 HOURS_SLACK = 0.05
 """The first and last row of whole hours are not quite that far apart."""
 
@@ -211,8 +213,8 @@ def log_knows_clicks(log: Log) -> bool:
 def split(log: Log) -> Split:
     """Returns the log cut by time: last quarter of its days held back, or of its hours.
 
-    A log that lies on one day only is cut by hours, and so is one whose days before the cut have
-    under ``HOURS_MIN`` hours.
+    A log that lies on one day only is cut by hours, and so is one that a cut by days would leave
+    under ``HOURS_MIN`` hours to fit, or under ``HELD_BACK_MIN`` of the rows to judge by.
 
     Raises:
         BadInput: a part would have under ``HOURS_MIN`` hours.
@@ -222,13 +224,14 @@ def split(log: Log) -> Split:
     first_day, last_day = first // DAY_HOURS, (end - 1) // DAY_HOURS
     days = max(1, (last_day - first_day + 1) // 4)
     cut = (last_day - days + 1) * DAY_HOURS
-    if cut - first >= HOURS_MIN:
-        while _rows_after(log, cut) < 0.1 * log.row_count and cut - first > DAY_HOURS:
-            cut -= DAY_HOURS
+    rows_min = HELD_BACK_MIN * log.row_count
+    while _rows_after(log, cut) < rows_min and cut - first > DAY_HOURS:
+        cut -= DAY_HOURS
+    if cut - first >= HOURS_MIN and _rows_after(log, cut) >= rows_min:
         rule = f"held back: the last {-(-(end - cut) // DAY_HOURS)} of its days"
     else:
         cut = end - max(1, (end - first) // 4)
-        rule = f"held back: the last {end - cut} of its hours, as whole days leave too few to fit"
+        rule = f"held back: the last {end - cut} of its hours, as it has too few whole days"
     fitted, held_back = hours_of(log, first, cut), hours_of(log, cut, end)
     check_hours(fitted, "the part to fit")
     return Split(fitted, held_back, rule)

@@ -233,6 +233,14 @@ def test_a_log_that_starts_late_in_a_day_is_cut_by_hours():
     assert parts.fitted.requests.shape == (6,)
 
 
+def test_a_day_and_a_bit_is_cut_by_hours_and_not_into_a_day_and_a_bit():
+    log = bid_log(8_000, days=2)
+    first = START_MS // HOUR_MS
+    parts = split(hours_of(log, first, first + 25))
+    assert parts.held_back.requests.shape == (6,)
+    assert parts.fitted.row_count < 4 * parts.held_back.row_count
+
+
 def test_a_row_ages_away_is_refused_and_not_waited_for():
     log = bid_log(4_000, days=4)
     late = np.arange(log.row_count) == log.row_count - 1
