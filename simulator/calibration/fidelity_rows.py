@@ -10,7 +10,7 @@ A row is made for a held-back log, so that its bins are those of that log. Its d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
 
 import numpy as np
 
@@ -176,7 +176,8 @@ def _price_row(
     bins = _HOURS if is_by_hour else ("all",)
     kind = "conditional" if is_by_hour else "marginal"
     floor_min = _unseen(of(held_back)[0].size)
-    return Row(name, kind, "hour of the day, UTC", unit, bins, curve, distance, perturb, floor_min)
+    axis = _hour_axis(held_back) if is_by_hour else ""
+    return Row(name, kind, axis, unit, bins, curve, distance, perturb, floor_min)
 
 
 def _rate_row(
@@ -269,6 +270,10 @@ def _spend_row(held_back: Log) -> Row:
     )  # fmt: skip
 
 
+def _hour_axis(log: Log) -> str:
+    return "hour of the day, " + ("as the log counts" if log.source == "ipinyou" else "UTC")
+
+
 def _supply_rows(held_back: Log) -> tuple[Row, Row]:
     def curve(log: Log) -> Curve:
         used = log.covered >= COVERED_MIN
@@ -295,7 +300,7 @@ def _supply_rows(held_back: Log) -> tuple[Row, Row]:
         hours = log.hour_first + np.arange(log.requests.shape[0])
         return log._replace(requests=log.requests * np.where(hours % 2, 1.0 + share, 1.0 - share))
 
-    axis = "hour of the day, UTC"
+    axis = _hour_axis(held_back)
     return (
         Row(
             "requests per hour", "marginal", "", "requests", ("all",), level,
@@ -322,12 +327,12 @@ def _curve_distance(curve: Callable[[Log], Curve], held_back: Log) -> Callable[[
     return distance
 
 
-def _level(value: float, tries: float) -> float:
+def _level(value: SupportsFloat, tries: SupportsFloat) -> float:
     """Returns what distances are relative to; of nothing seen in so many tries, half a hit."""
-    return float(value) if value > 0 else 0.5 / max(float(tries), 1.0)
+    return float(value) if float(value) > 0 else 0.5 / max(float(tries), 1.0)
 
 
-def _unseen(rows: float) -> float:
+def _unseen(rows: SupportsFloat) -> float:
     """Returns the share of rows that may be unlike all of these, at 95 %."""
     return 3.0 / max(float(rows), 1.0)
 
