@@ -118,7 +118,8 @@ def _bar(row: RowReport) -> str:
 
 def _charts(report: Report) -> str:
     panels = "".join(
-        f"<figure><h3>{_text(row.name)}</h3>{_chart(row)}"
+        f"<figure><h3>{_text(row.name)}</h3>"
+        f'<p class="verdict {_CLASS[row.verdict]}">{row.verdict}</p>{_chart(row)}'
         f"<figcaption>{_text(row.unit)}; {_text(row.axis)}</figcaption></figure>"
         for row in report.rows
         if len(row.bins) > 1
@@ -167,8 +168,14 @@ def _chart(row: RowReport) -> str:
         (row.naive_values, 'stroke="var(--muted)" stroke-dasharray="5 4"'),
         (row.twin_values, 'stroke="var(--series-0)"'),
     ):
-        points = " ".join(f"{x(p):.1f},{y(values[p]):.1f}" for p in shown)
-        parts.append(f'<polyline points="{points}" fill="none" {style} stroke-width="1.8"/>')
+        # A bin that the held-back log lacks is a gap, and a bin between gaps a short stroke.
+        for run in _runs(shown):
+            points = [f"{x(p):.1f},{y(values[p]):.1f}" for p in run]
+            if len(run) == 1:
+                points = [f"{x(run[0]) + d:.1f},{y(values[run[0]]):.1f}" for d in (-4.0, 4.0)]
+            parts.append(
+                f'<polyline points="{" ".join(points)}" fill="none" {style} stroke-width="1.8"/>'
+            )
     parts += [
         f'<circle cx="{x(p):.1f}" cy="{y(value):.1f}" r="3.2" fill="var(--ink)"/>'
         for p, value in enumerate(row.held_back_values)
@@ -178,6 +185,17 @@ def _chart(row: RowReport) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" '
         f'role="img" aria-label="{_text(row.name)}">{"".join(parts)}</svg>'
     )
+
+
+def _runs(places: Sequence[int]) -> list[list[int]]:
+    """Returns rising places as runs without a gap."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return runs
 
 
 def _fitted(report: Report) -> str:
