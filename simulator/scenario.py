@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
+import msgspec.inspect
 from msgspec import Meta
 
 from market.creative import AD_FIELDS, MEDIA_TYPES
@@ -399,7 +400,7 @@ def read_as(schema: type[_Schema], text: str, name: str) -> _Schema:
         return msgspec.toml.decode(text, type=schema)
     except msgspec.ValidationError as error:
         what, pointer = _located(str(error))
-        found = _found(text, pointer)
+        found = _found(text, pointer) + _allowed(schema, pointer, what)
         raise BadInput(f"scenario '{name}': {pointer or '/'}: {what}{found}", pointer) from error
     except msgspec.DecodeError as error:
         raise BadInput(f"scenario '{name}': {error}; it must be TOML") from error
@@ -437,6 +438,33 @@ def _found(text: str, pointer: str) -> str:
         else:
             return ""
     return f"; is {at!r}" if isinstance(at, (str, int, float)) else ""
+
+
+def _allowed(schema: type[msgspec.Struct], pointer: str, what: str) -> str:
+    """Returns "; must be one of .." where a name was given that is none of a list, else nothing."""
+    is_value, is_key = "Invalid enum value" in what, "unknown field" in what
+    if not (is_value or is_key):
+        return ""
+    names = pointer.split("/")[1:]
+    at = msgspec.inspect.type_info(schema)
+    for name in names if is_value else names[:-1]:
+        if isinstance(at, msgspec.inspect.StructType):
+            own = [field.type for field in at.fields if field.encode_name == name]
+            at = own[0] if own else at
+        elif isinstance(at, msgspec.inspect.VarTupleType):
+            at = at.item_type
+        elif isinstance(at, msgspec.inspect.DictType):
+            at = at.value_type
+    match at:
+        case msgspec.inspect.EnumType():
+            known = [member.value for member in at.cls]
+        case msgspec.inspect.LiteralType():
+            known = list(at.values)
+        case msgspec.inspect.StructType() if is_key:
+            known = [field.encode_name for field in at.fields]
+        case _:
+            return ""
+    return f"; must be one of {', '.join(repr(each) for each in known)}"
 
 
 def _rule(is_kept: object, pointer: str, value: object, text: str) -> None:

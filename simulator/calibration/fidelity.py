@@ -52,7 +52,7 @@ class RowReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name, kind, axis, unit, bins: of the row.
         twin, naive: mean distance from the held-back log.
-        floor: 95 % point of the sampling noise.
+        floor: 95 % point of the sampling noise, at least ``Row.floor_min``.
         detectable: smallest of ``CHANGES`` that the row would notice; None = none of them.
         lead: mean distance of naive less that of the twin, and its standard error over the days
             that were drawn.
@@ -147,16 +147,19 @@ def compare(
     return tuple(_report(row, split.held_back, list(found.values())) for row in rows)
 
 
-def resampled(log: Log, seed: int) -> Log:
-    """Returns the log drawn anew from itself: users (or rows) with Poisson weights, hours too."""
+def resampled(log: Log, seed: int, dispersion: float) -> Log:
+    """Returns the log drawn anew from itself: users (or rows) with Poisson weights, hours too.
+
+    ``dispersion`` is the variance of an hour's requests over their mean (``SupplyFit``).
+    """
     own = own_seed(seed)
     index = np.repeat(
         np.arange(log.row_count), poisson_counts(own, int(Purpose.USER), clusters(log))
     )
-    return rows_of(log, index)._replace(requests=poisson(log.requests, log.request_unit, own))
+    return rows_of(log, index)._replace(requests=poisson(log.requests, dispersion, own))
 
 
-def naive_day(fitted: Log, held_back: Log, seed: int) -> Log:
+def naive_day(fitted: Log, held_back: Log, seed: int, dispersion: float) -> Log:
     """Returns the held-back hours filled with rows of the fitted part.
 
     Every held-back row becomes a row of the same hour of the day, or, where there was none, any.
@@ -179,7 +182,7 @@ def naive_day(fitted: Log, held_back: Log, seed: int) -> Log:
         at_ms=held_back.at_ms,
         hour_first=held_back.hour_first,
         covered=held_back.covered,
-        requests=poisson(_naive_requests(fitted, held_back), held_back.request_unit, own),
+        requests=poisson(_naive_requests(fitted, held_back), dispersion, own),
         end_ms=held_back.end_ms,
     )
 
@@ -201,8 +204,9 @@ def _step(
 ) -> Step:  # fmt: skip
     held_back = split.held_back
     own = pair_code(seed, number) >> 2
+    dispersion = calibration.supply.dispersion
     if phase == "floor":
-        first, second = resampled(held_back, 2 * own), resampled(held_back, 2 * own + 1)
+        first, second = (resampled(held_back, 2 * own + n, dispersion) for n in (0, 1))
         distances = {
             row.name: (
                 row.distance(first, second),
@@ -214,7 +218,7 @@ def _step(
     drawn = (
         play(calibration, held_back, seed=own)
         if phase == "twin"
-        else naive_day(split.fitted, held_back, own)
+        else naive_day(split.fitted, held_back, own, dispersion)
     )
     return Step(
         phase, number,
@@ -232,7 +236,7 @@ def _report(row: Row, held_back: Log, steps: list[Step]) -> RowReport:
         return tuple(np.mean(found, axis=0).tolist())
 
     noise = told("floor")
-    floor = float(np.quantile(noise[:, 0], _CONFIDENCE))
+    floor = max(float(np.quantile(noise[:, 0], _CONFIDENCE)), row.floor_min)
     noticed = (noise[:, 1:] > floor).mean(axis=0) >= _POWER
     detectable = CHANGES[int(np.argmax(noticed))] if noticed.any() else None
     of_twin, of_naive = told("twin"), told("naive")

@@ -10,12 +10,12 @@ A row is made for a held-back log, so that its bins are those of that log. Its d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
 
 import numpy as np
 
 from market.chance import Purpose
-from simulator.calibration.log import DAY_HOURS, F64, I64, NEVER, Log, summed
+from simulator.calibration.log import DAY_HOURS, F64, I64, NEVER, Log, log_knows_clicks, summed
 from simulator.calibration.play import is_second_price
 from simulator.calibration.rates import COVERED_MIN
 from simulator.kernels import uniform_table
@@ -53,6 +53,9 @@ class Row(NamedTuple):
         distance: of the second log from the first, relative to the first.
         perturb: the log with everything that the row looks at different by a share; the last
             argument is a seed.
+        floor_min: the noise floor is not below this, whatever resamplings say: where all of n rows
+            are alike, so are all resamplings, yet up to 3 / n of such rows may be unlike (the rule
+            of three: Hanley and Lippman-Hand, JAMA 249 (1983)).
     """
 
     name: str
@@ -63,21 +66,23 @@ class Row(NamedTuple):
     curve: Callable[[Log], Curve]
     distance: Callable[[Log, Log], float]
     perturb: Callable[[Log, float, int], Log]
+    floor_min: float = 0.0
 
 
 def rows_for(held_back: Log) -> tuple[Row, ...]:
     """Returns the rows that a held-back log has anything to say to."""
     rows = [*_supply_rows(held_back)]
-    won = held_back.has_won > 0
     if held_back.has_prices:
         unit = f"{held_back.currency} per thousand"
-        rows.append(_price_row("win price", unit, _win_price, is_by_hour=False))
-        rows.append(_price_row("win price by hour", unit, _win_price, is_by_hour=True))
+        rows.append(_price_row(held_back, "win price", unit, _win_price, is_by_hour=False))
+        rows.append(_price_row(held_back, "win price by hour", unit, _win_price, is_by_hour=True))
     if held_back.has_bids:
         told = held_back.is_told[held_back.is_decided > 0]
         if told.size and told.mean() > 0.5:
             unit = f"{held_back.currency} per thousand"
-            rows.append(_price_row("price to win by hour", unit, _told_price, is_by_hour=True))
+            rows.append(
+                _price_row(held_back, "price to win by hour", unit, _told_price, is_by_hour=True)
+            )
             rows.append(_spend_row(held_back))
         rows.append(
             _rate_row(held_back, "win rate", "", ("all",), _all, _bids_of, _wins_of, "has_won")
@@ -94,16 +99,14 @@ def rows_for(held_back: Log) -> tuple[Row, ...]:
         rows.append(_rate_row(
             held_back, "win rate by bid", axis, names, bid_bin, _bids_of, _wins_of, "has_won"
         ))  # fmt: skip
-    if held_back.clicked[won].any():
-        rows.append(
-            _rate_row(held_back, "CTR", "", ("all",), _all, _wins_of, _clicks_of, "clicked")
-        )
-        if len(held_back.scenes) > 1:
-            rows.append(_rate_row(
-                held_back, "CTR by slot", "slot", held_back.scenes, _slot, _wins_of, _clicks_of,
-                "clicked",
-            ))  # fmt: skip
-    if held_back.converted.any():
+    # Where nobody clicked or ordered, that is no evidence, and said to be: the row stays.
+    rows.append(_rate_row(held_back, "CTR", "", ("all",), _all, _wins_of, _clicks_of, "clicked"))
+    if len(held_back.scenes) > 1:
+        rows.append(_rate_row(
+            held_back, "CTR by slot", "slot", held_back.scenes, _slot, _wins_of, _clicks_of,
+            "clicked",
+        ))  # fmt: skip
+    if log_knows_clicks(held_back):
         rows.append(_rate_row(
             held_back, "conversions per click", "", ("all",), _all, _clicks_of, _orders_of,
             "converted",
@@ -133,7 +136,7 @@ def wasserstein(a: F64, b: F64) -> float:
 
 
 def _price_row(
-    name: str, unit: str, of: Callable[[Log], tuple[F64, I64]], *, is_by_hour: bool
+    held_back: Log, name: str, unit: str, of: Callable[[Log], tuple[F64, I64]], *, is_by_hour: bool
 ) -> Row:
     def curve(log: Log) -> Curve:
         price, hour = of(log)
@@ -145,6 +148,9 @@ def _price_row(
 
     def distance(a: Log, b: Log) -> float:
         (price_a, hour_a), (price_b, hour_b) = of(a), of(b)
+        if not price_a.any() or not price_b.size:
+            # Nothing to be relative to: a log without a price is a whole price away from others.
+            return float(price_a.any() != price_b.any())
         if not is_by_hour:
             return wasserstein(price_a, price_b) / float(price_a.mean())
         total = 0.0
@@ -169,7 +175,9 @@ def _price_row(
 
     bins = _HOURS if is_by_hour else ("all",)
     kind = "conditional" if is_by_hour else "marginal"
-    return Row(name, kind, "hour of the day, UTC", unit, bins, curve, distance, perturb)
+    floor_min = _unseen(of(held_back)[0].size)
+    axis = _hour_axis(held_back) if is_by_hour else ""
+    return Row(name, kind, axis, unit, bins, curve, distance, perturb, floor_min)
 
 
 def _rate_row(
@@ -192,7 +200,12 @@ def _rate_row(
         return thinned(log, column, share, seed)
 
     kind = "conditional" if len(bins) > 1 else "marginal"
-    return Row(name, kind, axis, "share", bins, curve, _curve_distance(curve, held_back), perturb)
+    value, tries = curve(held_back)
+    level = _level(value @ tries / max(float(tries.sum()), 1e-12), tries.sum())
+    return Row(
+        name, kind, axis, "share", bins, curve, _curve_distance(curve, held_back), perturb,
+        _unseen(tries.sum()) / level,
+    )  # fmt: skip
 
 
 def _delay_row(held_back: Log) -> Row:
@@ -202,7 +215,8 @@ def _delay_row(held_back: Log) -> Row:
         count = np.histogram(delay, np.array(DELAY_EDGES_MS, np.float64))[0]
         return Curve(count / clicks, np.ones(count.shape[0]))
 
-    level = float(curve(held_back).value.sum())
+    clicks = _clicks_of(held_back).sum()
+    level = _level(curve(held_back).value.sum(), clicks)
 
     def distance(a: Log, b: Log) -> float:
         here, there = curve(a).value, curve(b).value
@@ -212,7 +226,10 @@ def _delay_row(held_back: Log) -> Row:
         return thinned(log, "converted", share, seed)
 
     name = "conversions by delay"
-    return Row(name, "conditional", "within", "per click", DELAY_NAMES, curve, distance, perturb)
+    return Row(
+        name, "conditional", "within", "per click", DELAY_NAMES, curve, distance, perturb,
+        _unseen(clicks) / level,
+    )  # fmt: skip
 
 
 def _spend_row(held_back: Log) -> Row:
@@ -249,7 +266,12 @@ def _spend_row(held_back: Log) -> Row:
     return Row(
         "spend by bid multiplier", "conditional", "times the logged bid",
         f"{held_back.currency} per thousand bids", names, curve, distance, perturb,
+        _unseen(np.count_nonzero(held_back.is_told)),
     )  # fmt: skip
+
+
+def _hour_axis(log: Log) -> str:
+    return "hour of the day, " + ("as the log counts" if log.source == "ipinyou" else "UTC")
 
 
 def _supply_rows(held_back: Log) -> tuple[Row, Row]:
@@ -278,7 +300,7 @@ def _supply_rows(held_back: Log) -> tuple[Row, Row]:
         hours = log.hour_first + np.arange(log.requests.shape[0])
         return log._replace(requests=log.requests * np.where(hours % 2, 1.0 + share, 1.0 - share))
 
-    axis = "hour of the day, UTC"
+    axis = _hour_axis(held_back)
     return (
         Row(
             "requests per hour", "marginal", "", "requests", ("all",), level,
@@ -294,7 +316,8 @@ def _supply_rows(held_back: Log) -> tuple[Row, Row]:
 def _curve_distance(curve: Callable[[Log], Curve], held_back: Log) -> Callable[[Log, Log], float]:
     """Returns the distance of curves, relative to the held-back log's level."""
     own = curve(held_back)
-    level = float(own.value @ own.weight / max(float(own.weight.sum()), 1e-12))
+    tries = float(own.weight.sum())
+    level = _level(own.value @ own.weight / max(tries, 1e-12), tries)
 
     def distance(a: Log, b: Log) -> float:
         here, there = curve(a), curve(b)
@@ -302,6 +325,16 @@ def _curve_distance(curve: Callable[[Log], Curve], held_back: Log) -> Callable[[
         return float(apart @ here.weight / max(float(here.weight.sum()), 1e-12) / level)
 
     return distance
+
+
+def _level(value: SupportsFloat, tries: SupportsFloat) -> float:
+    """Returns what distances are relative to; of nothing seen in so many tries, half a hit."""
+    return float(value) if float(value) > 0 else 0.5 / max(float(tries), 1.0)
+
+
+def _unseen(rows: SupportsFloat) -> float:
+    """Returns the share of rows that may be unlike all of these, at 95 %."""
+    return 3.0 / max(float(rows), 1.0)
 
 
 def _ratio(hits: F64, tries: F64) -> F64:

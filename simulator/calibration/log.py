@@ -24,6 +24,12 @@ HOUR_MS = 3_600_000
 DAY_HOURS = 24
 HOURS_MIN = 6
 """A log of fewer hours says nothing of a day."""
+HOURS_MAX = 10 * 366 * DAY_HOURS
+"""A longer one has a row whose time is wrong."""
+HELD_BACK_MIN = 0.1
+"""Share of the rows that must be left to judge by."""
+HOURS_SLACK = 0.05
+"""The first and last row of whole hours are not quite that far apart."""
 
 NEVER = np.int64(1) << np.int64(60)
 """Above every price: the ``most`` of a market price that has no upper bound."""
@@ -207,7 +213,8 @@ def log_knows_clicks(log: Log) -> bool:
 def split(log: Log) -> Split:
     """Returns the log cut by time: last quarter of its days held back, or of its hours.
 
-    A log that lies on one day only is cut by hours.
+    A log that lies on one day only is cut by hours, and so is one that a cut by days would leave
+    under ``HOURS_MIN`` hours to fit, or under ``HELD_BACK_MIN`` of the rows to judge by.
 
     Raises:
         BadInput: a part would have under ``HOURS_MIN`` hours.
@@ -215,17 +222,16 @@ def split(log: Log) -> Split:
     check_hours(log, "the log")
     first, end = log.hour_first, log.hour_first + log.requests.shape[0]
     first_day, last_day = first // DAY_HOURS, (end - 1) // DAY_HOURS
-    if last_day > first_day:
-        days = max(1, (last_day - first_day + 1) // 4)
-        cut = (last_day - days + 1) * DAY_HOURS
-        while (
-            cut > first and _rows_after(log, cut) < 0.1 * log.row_count and cut - first > DAY_HOURS
-        ):
-            cut -= DAY_HOURS
+    days = max(1, (last_day - first_day + 1) // 4)
+    cut = (last_day - days + 1) * DAY_HOURS
+    rows_min = HELD_BACK_MIN * log.row_count
+    while _rows_after(log, cut) < rows_min and cut - first > DAY_HOURS:
+        cut -= DAY_HOURS
+    if cut - first >= HOURS_MIN and _rows_after(log, cut) >= rows_min:
         rule = f"held back: the last {-(-(end - cut) // DAY_HOURS)} of its days"
     else:
         cut = end - max(1, (end - first) // 4)
-        rule = f"held back: the last {end - cut} of its hours, as it lies on one day"
+        rule = f"held back: the last {end - cut} of its hours, as it has too few whole days"
     fitted, held_back = hours_of(log, first, cut), hours_of(log, cut, end)
     check_hours(fitted, "the part to fit")
     return Split(fitted, held_back, rule)
@@ -235,7 +241,7 @@ def check_hours(log: Log, what: str) -> None:
     """Checks that a log can be calibrated to.
 
     Raises:
-        BadInput: it is empty, or covers under ``HOURS_MIN`` hours.
+        BadInput: it is empty, or covers under ``HOURS_MIN`` or over ``HOURS_MAX`` hours.
     """
     if log.row_count == 0:
         raise BadInput(f"{what}: empty, no usable row; there is nothing to calibrate to")
@@ -243,7 +249,12 @@ def check_hours(log: Log, what: str) -> None:
     span = (int(log.at_ms.max()) - int(log.at_ms.min())) / HOUR_MS
     # Logs that say the hour only have a span of whole hours between first and last.
     length = span if log_knows_clicks(log) or log.source == "open_bandit" else span + 1
-    if length < HOURS_MIN or hours < HOURS_MIN:
+    if length > HOURS_MAX:
+        raise BadInput(
+            f"{what}: {length:.0f} hours from first to last row; it must be at most {HOURS_MAX}, "
+            "so take the rows whose time is wrong out of it"
+        )
+    if length < HOURS_MIN - HOURS_SLACK or hours < HOURS_MIN:
         raise BadInput(
             f"{what}: {length:.1f} hours from first to last row, {hours} of them with traffic; it "
             f"must cover {HOURS_MIN} hours, since supply and prices are fitted by the hour"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from simulator.calibration.report import Report
     from simulator.calibration.terms import Estimate
 
+_MINUTE_MS: Final = 60_000
+_BAR: Final = 120.0
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 400.0, 170.0, 46.0, 8.0, 30.0
 _LABELS_MAX = 10
 _TICKS = 4
@@ -55,9 +57,13 @@ def _head(report: Report) -> str:
         ("Held-back rows", f"{report.held_back.rows:,}", f"{report.held_back.clicks:,} clicks"),
         ("Better than naive", str(verdicts.count("better")), f"of {len(verdicts)} rows"),
         ("Within noise", str(verdicts.count("within noise")), "no difference to be seen"),
-        ("Not better", str(verdicts.count("worse")), "do not trust the twin there"),
+        ("Worse", str(verdicts.count("worse")), "or not shown to be better: do not trust these"),
         ("No evidence", str(verdicts.count("no evidence")), "could not detect 20 %"),
-        ("Quarantined", f"{report.quarantined:,}", "lines, see quarantine.ndjson"),
+        (
+            "Quarantined",
+            f"{report.quarantined:,}",
+            "lines, see quarantine.ndjson" if report.quarantined else "lines: all could be used",
+        ),
     )
     cells = "".join(
         f'<div class="fact"><dt>{label}</dt><dd>{value}<small>{note}</small></dd></div>'
@@ -73,11 +79,11 @@ def _head(report: Report) -> str:
 def _table(report: Report) -> str:
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("Row", "Twin", "Naive", "Noise floor", "Could detect", "Verdict")
+        for name in ("Row", "", "Twin", "Naive", "Noise floor", "Could detect", "Verdict")
     )
     body = "".join(
         f'<tr><th scope="row">{_text(row.name)}<small>{row.kind}</small></th>'
-        f"<td>{_percent(row.twin)}</td><td>{_percent(row.naive)}</td>"
+        f"<td>{_bar(row)}</td><td>{_percent(row.twin)}</td><td>{_percent(row.naive)}</td>"
         f"<td>{_percent(row.floor)}</td><td>{_detectable(row)}</td>"
         f'<td class="verdict {_CLASS[row.verdict]}">{row.verdict}</td></tr>'
         for row in report.rows
@@ -88,15 +94,32 @@ def _table(report: Report) -> str:
         "resampled hour by hour. Noise floor: 95 % point between two resamplings of the held-back "
         "log. Could detect: the least change of that log that the row would notice. Better: than "
         "naive, by more than two standard errors of the drawn days; worse: not shown to be "
-        "better.</p>"
+        "better. Pictures: the nearer to the left, the more like the log. Dot: twin. Stroke: "
+        "naive. Grey: noise.</p>"
         f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         "</div></section>"
     )
 
 
+def _bar(row: RowReport) -> str:
+    """Returns one row's distances on a line from 0: noise grey, naive a stroke, the twin a dot."""
+    most = max(row.twin, row.naive, row.floor, 1e-9) * 1.05
+    twin, naive, floor = (_BAR * value / most for value in (row.twin, row.naive, row.floor))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_BAR + 6:.0f} 16" '
+        f'style="width:{_BAR + 6:.0f}px" role="img" aria-label="distances of {_text(row.name)}">'
+        f'<rect x="0" y="2" width="{floor:.1f}" height="12" fill="var(--line)"/>'
+        f'<line x1="0" x2="{_BAR:.0f}" y1="8" y2="8" stroke="var(--muted)" stroke-width="0.6"/>'
+        f'<line x1="{naive:.1f}" x2="{naive:.1f}" y1="2" y2="14" stroke="var(--muted)" '
+        'stroke-width="2"/>'
+        f'<circle cx="{twin:.1f}" cy="8" r="4" fill="var(--series-0)"/></svg>'
+    )
+
+
 def _charts(report: Report) -> str:
     panels = "".join(
-        f"<figure><h3>{_text(row.name)}</h3>{_chart(row)}"
+        f"<figure><h3>{_text(row.name)}</h3>"
+        f'<p class="verdict {_CLASS[row.verdict]}">{row.verdict}</p>{_chart(row)}'
         f"<figcaption>{_text(row.unit)}; {_text(row.axis)}</figcaption></figure>"
         for row in report.rows
         if len(row.bins) > 1
@@ -112,15 +135,17 @@ def _charts(report: Report) -> str:
 
 def _chart(row: RowReport) -> str:
     """Returns one row's bins: the held-back log as dots, twin and naive as lines."""
-    count = len(row.bins)
-    shown = [place for place in range(count) if row.held_back_values[place] is not None]
+    shown = [p for p, value in enumerate(row.held_back_values) if value is not None]
+    # From the first bin that the held-back log has to the last.
+    first = min(shown, default=0)
+    count = max(shown, default=0) - first + 1
     known = [value for value in row.held_back_values if value is not None]
     top = max(
         (*known, *(row.twin_values[p] for p in shown), *(row.naive_values[p] for p in shown), 1e-9)
     )
 
     def x(place: int) -> float:
-        return _LEFT + (place + 0.5) * (_WIDTH - _LEFT) / count
+        return _LEFT + (place - first + 0.5) * (_WIDTH - _LEFT) / count
 
     def y(value: float) -> float:
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1.0 - min(value / top, 1.0) * 0.95)
@@ -137,14 +162,20 @@ def _chart(row: RowReport) -> str:
     parts += [
         f'<text x="{x(p):.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{_text(_short(name))}</text>'
         for p, name in enumerate(row.bins)
-        if p % step == 0
+        if first <= p < first + count and (p - first) % step == 0
     ]
     for values, style in (
         (row.naive_values, 'stroke="var(--muted)" stroke-dasharray="5 4"'),
         (row.twin_values, 'stroke="var(--series-0)"'),
     ):
-        points = " ".join(f"{x(p):.1f},{y(values[p]):.1f}" for p in shown)
-        parts.append(f'<polyline points="{points}" fill="none" {style} stroke-width="1.8"/>')
+        # A bin that the held-back log lacks is a gap, and a bin between gaps a short stroke.
+        for run in _runs(shown):
+            points = [f"{x(p):.1f},{y(values[p]):.1f}" for p in run]
+            if len(run) == 1:
+                points = [f"{x(run[0]) + d:.1f},{y(values[run[0]]):.1f}" for d in (-4.0, 4.0)]
+            parts.append(
+                f'<polyline points="{" ".join(points)}" fill="none" {style} stroke-width="1.8"/>'
+            )
     parts += [
         f'<circle cx="{x(p):.1f}" cy="{y(value):.1f}" r="3.2" fill="var(--ink)"/>'
         for p, value in enumerate(row.held_back_values)
@@ -156,18 +187,29 @@ def _chart(row: RowReport) -> str:
     )
 
 
+def _runs(places: Sequence[int]) -> list[list[int]]:
+    """Returns rising places as runs without a gap."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return runs
+
+
 def _fitted(report: Report) -> str:
     fit = report.calibration
     lines: list[tuple[str, str]] = [
         ("Requests per day", _interval(fit.supply.requests_per_day, 0)),
         ("Hours of the day that were seen", f"{sum(fit.supply.is_seen)} of 24"),
-        ("Clicks per impression", _interval(fit.response.ctr, 5)),
+        ("Clicks per 100 impressions", _interval(fit.response.ctr, 3, 100.0)),
     ]
     if fit.response.cvr is not None:
-        lines.append(("Conversions per click", _interval(fit.response.cvr, 4)))
+        lines.append(("Conversions per 100 clicks", _interval(fit.response.cvr, 2, 100.0)))
     if fit.delay is not None:
         lines += [
-            ("Delay, median, ms", _interval(fit.delay.median_ms, 0)),
+            ("Delay, median, minutes", _interval(fit.delay.median_ms, 1, 1.0 / _MINUTE_MS)),
             ("Delay, spread of its log", _interval(fit.delay.sigma, 3)),
         ]
     if fit.rivals is not None:
@@ -207,10 +249,11 @@ def _scope(report: Report) -> str:
     )
 
 
-def _interval(estimate: Estimate, digits: int) -> str:
-    return (
-        f"{estimate.value:,.{digits}f} ({estimate.low:,.{digits}f} to {estimate.high:,.{digits}f})"
+def _interval(estimate: Estimate, digits: int, times: float = 1.0) -> str:
+    value, low, high = (
+        f"{number * times:,.{digits}f}" for number in (estimate.value, estimate.low, estimate.high)
     )
+    return f"{value} ({low} to {high})"
 
 
 def _detectable(row: RowReport) -> str:

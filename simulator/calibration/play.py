@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 from scipy.special import expit
 
@@ -24,7 +25,7 @@ from market.errors import BadInput
 from market.money import MICROS
 from simulator.calibration.kernels import landscape_prices
 from simulator.calibration.kernels import win_probabilities as chances
-from simulator.calibration.log import DAY_HOURS
+from simulator.calibration.log import DAY_HOURS, NEVER
 from simulator.calibration.rivals import numbers_at, scaled_bids, theta_of, worth_of
 from simulator.calibration.terms import Estimate
 from simulator.kernels import (
@@ -165,12 +166,13 @@ def win_rate_interval(
 def draw_requests(supply: SupplyFit, log: Log, seed: int) -> F64:
     """Returns [H] requests of a log's hours, as the fitted supply would have them.
 
-    Poisson: what hours and days differ by beyond that is in the intervals of the fit only.
+    Poisson, widened by the fitted dispersion; what days differ by beyond that is in the intervals
+    of the fit only.
     """
     hours = log.requests.shape[0]
     hour = (log.hour_first + np.arange(hours)) % DAY_HOURS
     rates = np.array([rate.value for rate in supply.requests_per_hour])
-    return poisson(rates[hour] * log.covered, log.request_unit, seed)
+    return poisson(rates[hour] * log.covered, supply.dispersion, seed)
 
 
 def poisson(mean: F64, unit: float, seed: int) -> F64:
@@ -204,12 +206,21 @@ def _priced(calibration: Calibration, log: Log, seed: int, multiplier: float) ->
         # What was not decided by price, such as a creative that was refused, is not here either.
         has_won = (outcome.winner[:, 0] == 1) & (log.is_decided > 0)
         no_rival = np.maximum(log.floor_cpm_micros, 1)
+        paid = np.where(has_won, outcome.price_cpm_micros[:, 0], 0)
+        least, most = rival, np.where(rival > 0, rival, no_rival)
+        # What the log's exchange does not tell, this one does not either.
+        if not _tells(log, log.has_won > 0):
+            is_second = has_won & (paid < bid) & (paid > log.floor_cpm_micros)
+            least = np.where(has_won, np.where(is_second, paid, 0), least)
+            most = np.where(has_won, paid, most)
+        if not _tells(log, log.has_won == 0):
+            least, most = np.where(has_won, least, bid), np.where(has_won, most, NEVER)
         return log._replace(
             bid_cpm_micros=bid,
-            least_cpm_micros=rival,
-            most_cpm_micros=np.where(rival > 0, rival, no_rival),
+            least_cpm_micros=least,
+            most_cpm_micros=most,
             has_won=has_won.astype(np.uint8),
-            paid_cpm_micros=np.where(has_won, outcome.price_cpm_micros[:, 0], 0),
+            paid_cpm_micros=paid,
         )
     if calibration.landscape is None:
         return log
@@ -225,6 +236,12 @@ def is_second_price(log: Log) -> bool:
     won = (log.has_won > 0) & (log.bid_cpm_micros > 0)
     paid_less = int(np.count_nonzero(log.paid_cpm_micros[won] < log.bid_cpm_micros[won]))
     return 2 * paid_less > int(won.sum())
+
+
+def _tells(log: Log, side: npt.NDArray[np.bool_]) -> bool:
+    """Returns whether a log says the market price of most decided rows of a side; of none, yes."""
+    told = log.is_told[side & (log.is_decided > 0)]
+    return not told.size or bool(told.mean() > 0.5)
 
 
 def _rivals(fit: RivalsFit, log: Log, seed: int) -> I64:

@@ -317,7 +317,7 @@ def _effects(scenario: WorldScenario) -> Effects:
         organic_cart=_log_odds(scenario.organic.cart_rate) - _log_odds(responses.cart_rate),
         halo_need=responses.halo_need * scenario.has(Mechanism.HALO),
         substitute_need=responses.substitute_need * scenario.has(Mechanism.SUBSTITUTES),
-        need_count=round(people.needs_per_day * people.count / scenario.tick_count),
+        need_count=people.needs_per_day * people.count / scenario.tick_count,
         need_size=float(scenario.has(Mechanism.INTENTS)),
         need_decay=0.5 ** (tick_h / people.need_half_life_h),
         memory_decay=(0.5 ** (ages * tick_h / responses.memory_half_life_h)).astype(np.float32),

@@ -172,7 +172,7 @@ class Effects(NamedTuple):
     """Numbers that all users share; see ``scenario.Responses`` for those that are named there.
 
     Attributes:
-        need_count: needs that arise in a tick; need_size: what each is worth, 0 = off.
+        need_count: needs that arise in a tick on average; need_size: what each is worth, 0 = off.
         need_decay: what is left of a need after a tick.
         memory_decay, cart_decay: [T + 1] what is left after so many ticks.
         complement: [C, C] need that an order in the first category adds to the second.
@@ -188,7 +188,7 @@ class Effects(NamedTuple):
     organic_cart: float
     halo_need: float
     substitute_need: float
-    need_count: int
+    need_count: float
     need_size: float
     need_decay: float
     memory_decay: F32

@@ -219,13 +219,15 @@ class PeriodWorld:
         self._book(self._tables.scenario.tick_count, accounts)
 
     def _raise_needs(self, tick: int, factor: float) -> None:
-        effects = self._tables.effects
+        effects, step = self._tables.effects, _STEP_ZERO + tick
+        # Whole needs, as many in all as the rate says: a rate below 1 is one every few ticks.
+        count = math.floor((step + 1) * effects.need_count) - math.floor(step * effects.need_count)
         kernels_outcome.raise_needs(
             self._seed,
             self._period,
-            _STEP_ZERO + tick,
+            step,
             effects.need_size * factor,
-            effects.need_count,
+            count,
             self._tables.traffic.need_cdf,
             self._state.need,
         )

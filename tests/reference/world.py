@@ -53,7 +53,8 @@ class SlowWorld:
     def needs_arise(self, tick, size):
         effects = self.t.effects
         users = len(self.t.users.region)
-        for i in range(effects.need_count):
+        step, rate = STEP_ZERO + tick, effects.need_count
+        for i in range(math.floor((step + 1) * rate) - math.floor(step * rate)):
             user = int(self.draw(Purpose.WORLD_NEED, STEP_ZERO + tick, i, 0) * users)
             u = self.draw(Purpose.WORLD_NEED, STEP_ZERO + tick, i, 1)
             self.need[user, place_in(self.t.traffic.need_cdf, u)] += effects.need_size * size

@@ -53,6 +53,8 @@ def test_it_writes_the_report_and_what_was_fitted(two_days, tmp_path, capsys):
     assert any("shows no rivals" in note for note in report.notes)
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "no evidence" in page
+    assert "UTC" not in page, "the file counts hours, and does not say of which clock"
+    assert "quarantine.ndjson" not in page, "there is none"
     assert "win price by hour" in capsys.readouterr().out
 
 

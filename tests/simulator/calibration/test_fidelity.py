@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from simulator.calibration.fidelity import Effort, compare, naive_day, resampled, verdict_of
 from simulator.calibration.fidelity_rows import rows_for, thinned, wasserstein
 from simulator.calibration.fit import calibrate
-from simulator.calibration.log import Split, split
+from simulator.calibration.log import NEVER, Split, rows_of, split
 from simulator.calibration.terms import Estimate
 from tests.reference import calibration as reference
 from tests.simulator.calibration.logs import bid_log
@@ -93,6 +93,65 @@ def test_a_row_that_could_not_detect_a_fifth_is_no_evidence_even_where_the_twin_
     assert ctr.detectable is None or ctr.detectable > 0.2
 
 
+def test_a_held_back_part_without_clicks_or_orders_is_no_evidence_and_not_left_out(fitted, parts):
+    nothing = np.zeros_like(parts.held_back.clicked)
+    none = parts.held_back._replace(clicked=nothing, converted=nothing)
+    found = compare(fitted, Split(parts.fitted, none, "none"), seed=1, effort=SMALL)
+    verdicts = {row.name: row.verdict for row in found}
+    for name in ("CTR", "CTR by slot", "conversions per click", "conversions by delay"):
+        assert verdicts[name] == "no evidence"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_handful_of_held_back_rows_is_no_evidence_and_no_number_is_missing(fitted, parts, count):
+    few = rows_of(parts.held_back, np.arange(count))
+    few = few._replace(
+        requests=np.zeros_like(few.requests), covered=np.zeros_like(few.covered),
+    )  # fmt: skip
+    for row in compare(fitted, Split(parts.fitted, few, "few"), seed=1, effort=SMALL):
+        assert row.verdict == "no evidence", row
+        assert np.isfinite([row.twin, row.naive, row.floor, *row.lead]).all(), row
+
+
+def test_a_log_that_tells_prices_to_winners_only_is_held_against_a_twin_that_does_the_same():
+    log = bid_log(24_000, days=4)
+    lost = log.has_won == 0
+    hidden = log._replace(
+        least_cpm_micros=np.where(lost, log.bid_cpm_micros, log.least_cpm_micros),
+        most_cpm_micros=np.where(lost, NEVER, log.most_cpm_micros),
+    )
+    parts = split(hidden)
+    assert 0.5 < parts.held_back.is_told.mean() < 0.9
+    found = compare(calibrate(parts.fitted), parts, seed=1, effort=SMALL)
+    for row in found:
+        if row.name in ("price to win by hour", "spend by bid multiplier"):
+            assert row.twin < 1.3 * row.floor, row
+
+
+def test_requests_that_come_in_bursts_have_a_wider_noise_floor(fitted, parts):
+    bursts = msgspec.structs.replace(
+        fitted, supply=msgspec.structs.replace(fitted.supply, dispersion=25.0)
+    )
+    floors = []
+    for calibration in (fitted, bursts):
+        found = compare(calibration, parts, seed=1, effort=SMALL)
+        (row,) = (row for row in found if row.name == "requests by hour")
+        floors.append(row.floor)
+    assert fitted.supply.dispersion < 2
+    assert 3 < floors[1] / floors[0] < 7
+
+
+@pytest.mark.parametrize("has_won", [0, 1])
+def test_a_dozen_bids_that_all_ended_alike_are_no_evidence(fitted, parts, has_won):
+    few = rows_of(parts.held_back, np.flatnonzero(parts.held_back.has_won == has_won)[:12])
+    found = compare(fitted, Split(parts.fitted, few, "few"), seed=1, effort=SMALL)
+    (row,) = (row for row in found if row.name == "win rate")
+    assert row.held_back_values == (float(has_won),)
+    # A resampling of them is always the same; that is no proof that others would end so, too.
+    assert row.floor >= 0.25
+    assert row.verdict == "no evidence"
+
+
 def test_an_interrupted_comparison_goes_on_and_ends_the_same(parts, fitted):
     steps = []
     whole = compare(fitted, parts, seed=1, effort=SMALL, on_step=steps.append)
@@ -108,14 +167,14 @@ def test_an_interrupted_comparison_goes_on_and_ends_the_same(parts, fitted):
 def test_resampling_keeps_users_together_and_the_size(parts):
     log = parts.held_back
     users = np.arange(log.row_count, dtype=np.uint64) // np.uint64(4) + np.uint64(1)
-    drawn = resampled(log._replace(user=users), 3)
+    drawn = resampled(log._replace(user=users), 3, 1.0)
     assert drawn.row_count == pytest.approx(log.row_count, rel=0.1)
     counts = np.unique(drawn.user, return_counts=True)[1]
     assert (counts % 4 == 0).all(), "a user comes with all of its rows"
 
 
 def test_the_naive_day_is_made_of_the_same_hours_of_the_fitted_part(parts):
-    drawn = naive_day(parts.fitted, parts.held_back, 5)
+    drawn = naive_day(parts.fitted, parts.held_back, 5, 1.0)
     assert drawn.row_count == parts.held_back.row_count
     by_price = {
         (hour, bid)

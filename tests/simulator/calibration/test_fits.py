@@ -217,7 +217,41 @@ def test_short_and_empty_logs_are_refused_with_a_reason():
     with pytest.raises(BadInput, match="empty"):
         calibrate(rows_of(log, np.zeros(0, np.int64)))
     with pytest.raises(BadInput, match="6 hours"):
-        split(hours_of(log, first, first + 7))
+        split(hours_of(log, first, first + 6))
+    assert split(hours_of(log, first, first + 7)).fitted.requests.shape == (6,)
+
+
+def test_a_log_that_starts_late_in_a_day_is_cut_by_hours():
+    log = bid_log(8_000, days=2)
+    first = START_MS // HOUR_MS
+    parts = split(hours_of(log, first + 20, first + 44))
+    assert parts.fitted.requests.shape == (18,)
+    assert parts.held_back.requests.shape == (6,)
+    assert "hours" in parts.rule
+    # Six hours of the first day are enough to fit.
+    parts = split(hours_of(log, first + 18, first + 44))
+    assert parts.fitted.requests.shape == (6,)
+
+
+def test_a_day_and_a_bit_is_cut_by_hours_and_not_into_a_day_and_a_bit():
+    log = bid_log(8_000, days=2)
+    first = START_MS // HOUR_MS
+    parts = split(hours_of(log, first, first + 25))
+    assert parts.held_back.requests.shape == (6,)
+    assert parts.fitted.row_count < 4 * parts.held_back.row_count
+
+
+def test_a_row_ages_away_is_refused_and_not_waited_for():
+    log = bid_log(4_000, days=4)
+    late = np.arange(log.row_count) == log.row_count - 1
+    hours = 50_000_000
+    far = log._replace(
+        at_ms=np.where(late, (log.hour_first + hours - 1) * HOUR_MS, log.at_ms),
+        requests=np.zeros(hours), covered=np.ones(hours),
+    )  # fmt: skip
+    far.requests[:96] = log.requests
+    with pytest.raises(BadInput, match="at most"):
+        split(far)
 
 
 def test_bounds_of_unknown_prices_are_never_taken_for_prices():

@@ -80,6 +80,16 @@ def test_open_bandit_rows_keep_their_position_and_time(tmp_path):
     assert counts["lines"] == 5
 
 
+def test_an_open_quote_spoils_its_line_and_no_other(tmp_path):
+    path = tmp_path / "all.csv"
+    good = "2019-11-24 01:00:19+00:00,14,1,0,0.01\n"
+    path.write_text(f'{BANDIT_HEADER}0,{good}1,"{good}2,{good}3,"{"x" * 200_000}\n4,{good}')
+    log, bad, counts = read_open_bandit(path)
+    assert log.row_count == 3
+    assert [line.line for line in bad] == [3, 5]
+    assert counts["lines"] == 5
+
+
 def test_an_open_bandit_file_without_its_columns_is_refused(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text("a,b\n1,2\n")

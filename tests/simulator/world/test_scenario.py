@@ -50,9 +50,9 @@ def test_without_switches_off_once():
 
 
 WRONG = {
-    "/users/counts": ("count = 50_000", "counts = 50_000", "unknown field|required field"),
+    "/users/counts": ("count = 50_000", "counts = 50_000", "unknown field.*'count', |required"),
     "/users/need_half_life_h": ("need_half_life_h = 6.0", "need_half_life_h = 0.0", "> 0.0"),
-    "/off/0": ("off = []", 'off = ["gravity"]', "gravity"),
+    "/off/0": ("off = []", 'off = ["gravity"]', "must be one of .*'fatigue'"),
     "/off": ("off = []", 'off = ["drift", "drift"]', "each mechanism once"),
     "/currency": ('"USD"', '"usd"', "ISO 4217"),
     "/slot_weights": ("[1.0, 0.8, 0.48]", "[0.8, 1.0]", "never increase"),
@@ -73,7 +73,8 @@ WRONG = {
     "/shocks/0/to_h": ("to_h = 24.0", "to_h = 15.0", "is 15.0; must be above from_h, which is 16"),
     "/shocks/2/channel": ('channel = "short_video"\ntraffic', 'channel = "tv"\ntraffic', "one of"),
     "/agents/laws": ("laws = [{ law", "laws = [] # [{ law", "at least one law"),
-    "/agents/value": ('value = "conversion"', 'value = "click"', "click"),
+    "/agents/value": ('value = "conversion"', 'value = "click"', "one of 'conversion', 'return'"),
+    "/channels/0/share": ("\nshare = ", "\nshare = inf # ", "<= 1"),
     "/users/regions": ('{ name = "middle"', '{ name = "east"', "distinct names"),
 }  # fmt: skip
 

@@ -135,6 +135,15 @@ def test_needs_are_as_common_at_the_start_as_at_the_end():
     assert end == pytest.approx(start, rel=0.1)
 
 
+def test_needs_that_are_rarer_than_ticks_arise_all_the_same():
+    scenario = changed(small("tiny").scenario, users__needs_per_day=0.05, tick_count=96)
+    tables = build_tables(scenario)
+    assert tables.effects.need_count < 0.1
+    # Each need fades to half in 6 hours: of 2.4 a day, 0.87 are felt at any time on average.
+    felt = [PeriodWorld(tables, 3, period).state.need.sum() for period in range(3)]
+    assert np.mean(felt) == pytest.approx(0.87, abs=0.3)
+
+
 def test_tastes_turn_and_stay_as_diverse():
     users = small("town").users
     for tick in (0, 12, 24):
