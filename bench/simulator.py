@@ -202,8 +202,9 @@ def _reference_day(scenario: PeriodScenario, agents: Agents) -> tuple[float, flo
         supply = TickRoom(world.agent_count, count, 3).supply(count)
         world.fill(tick, first, supply)
         value = np.ascontiguousarray(supply.value.T, np.float64)
+        sigma = reference.sigmas(value)
         start = time.perf_counter()
-        outcome = reference.run_tick(value, value * limit, remaining)
+        outcome = reference.run_tick(value, sigma, value * limit, remaining)
         spent += time.perf_counter() - start
         remaining = remaining - outcome.cost.sum(axis=0)
         passes += outcome.passes
