@@ -13,13 +13,16 @@ A cell is one opportunity seen by one agent. The shape is AuctionNet's day: 500,
 * ``share_of_memory_bandwidth``: bytes of values that the auction reads in a second, against what
   ``c = a + b`` over long arrays moves in the same run.
 * ``peak_rss_mb``: of a process of its own that runs one day.
-* ``two_thread_ratio``: two threads over independent days against one.
+* ``two_thread_ratio``: two threads over independent days against one. What the machine allows at
+  that moment, measured in turns with it: ``two_process_ratio``, the same days in two processes,
+  which share no interpreter; ``two_thread_ratio_of_arithmetic``, a kernel that stays in the first
+  cache level.
 * ``env_steps_per_s``: steps of ``simulator.environment``'s vector environment, one step being one
   tick of one campaign, against a price process; ``env_steps_per_s_reactive`` with 47 competitors
   that react; both with about 60 auctions a step.
 * what ``bench.world`` adds: the same with users, products, creatives and scenes.
 
-Figures are the best of the rounds; the two-thread ratio is that of the best times.
+Figures are the best of the rounds; ratios of two to one are those of the best times.
 """
 
 from __future__ import annotations
@@ -27,12 +30,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
 from bench import world
+from bench.kernels_arithmetic import multiply_add
 from market.auction import Rule
 from simulator.environment.markets import Markets
 from simulator.period import auctionnet
@@ -52,9 +58,11 @@ SEED = 1
 REFERENCE_SHARE = 8
 """Both run a day of an eighth of the opportunities and budgets: the reference takes seconds."""
 REFERENCE_CELLS_PER_S_MIN = 5e5
-THREAD_DAYS = 2
+THREAD_DAYS = 4
 THREAD_REPEATS = 8
 """Short runs, often: on a busy machine both cores are free for moments only."""
+ARITHMETIC_FLOATS = 2_048
+ARITHMETIC_ROUNDS = 100_000
 STREAM_FLOATS = 2**25
 ENVIRONMENTS = {"prices": 256, "agents": 64}
 ENVIRONMENT_STEPS = 480
@@ -95,7 +103,7 @@ def run(rounds: int) -> dict[str, object]:
     found["memory_bandwidth_gb_per_s"] = round(bandwidth / 1e9, 1)
     found["share_of_memory_bandwidth"] = round(4.0 * auction / bandwidth, 3)
     found["peak_rss_mb"] = _peak_rss_mb()
-    found["two_thread_ratio"] = round(_two_thread_ratio(scenario, rounds), 2)
+    found |= _two_against_one(scenario, rounds)
     found["env_steps_per_s"] = round(max(_env_steps_per_s("prices") for _ in range(rounds)))
     found["env_steps_per_s_reactive"] = round(
         max(_env_steps_per_s("agents") for _ in range(rounds))
@@ -202,8 +210,9 @@ def _reference_day(scenario: PeriodScenario, agents: Agents) -> tuple[float, flo
         supply = TickRoom(world.agent_count, count, 3).supply(count)
         world.fill(tick, first, supply)
         value = np.ascontiguousarray(supply.value.T, np.float64)
+        sigma = reference.sigmas(value)
         start = time.perf_counter()
-        outcome = reference.run_tick(value, value * limit, remaining)
+        outcome = reference.run_tick(value, sigma, value * limit, remaining)
         spent += time.perf_counter() - start
         remaining = remaining - outcome.cost.sum(axis=0)
         passes += outcome.passes
@@ -260,14 +269,44 @@ def _best(call: Callable[[], object], times: int) -> float:
     return min(found)
 
 
-def _two_thread_ratio(scenario: PeriodScenario, rounds: int) -> float:
-    best = {1: float("inf"), 2: float("inf")}
-    for _ in range(rounds * THREAD_REPEATS):
-        for threads in (1, 2):
-            start = time.perf_counter()
-            auctionnet.run(scenario, SEED, range(THREAD_DAYS), threads=threads)
-            best[threads] = min(best[threads], time.perf_counter() - start)
-    return best[1] / best[2]
+def _two_against_one(scenario: PeriodScenario, rounds: int) -> dict[str, object]:
+    """Returns how much faster two threads are than one, and two processes; see the module."""
+    halves = [range(k, THREAD_DAYS, 2) for k in range(2)]
+    with (
+        ThreadPoolExecutor(2) as threads,
+        ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes,
+    ):
+        turns: dict[str, Callable[[], object]] = {
+            "day_1": lambda: _days(scenario, range(THREAD_DAYS)),
+            "day_threads": lambda: _days(scenario, range(THREAD_DAYS), 2),
+            "day_processes": lambda: list(processes.map(_days, [scenario] * 2, halves)),
+            "arithmetic_1": lambda: [_arithmetic() for _ in range(2)],
+            "arithmetic_threads": lambda: [
+                done.result() for done in [threads.submit(_arithmetic) for _ in range(2)]
+            ],
+        }
+        for turn in turns.values():
+            turn()
+        best = dict.fromkeys(turns, float("inf"))
+        for _ in range(rounds * THREAD_REPEATS):
+            for name, turn in turns.items():
+                best[name] = min(best[name], _best(turn, 1))
+    return {
+        "two_thread_ratio": round(best["day_1"] / best["day_threads"], 2),
+        "two_process_ratio": round(best["day_1"] / best["day_processes"], 2),
+        "two_thread_ratio_of_arithmetic": round(
+            best["arithmetic_1"] / best["arithmetic_threads"], 2
+        ),
+    }
+
+
+def _days(scenario: PeriodScenario, days: range, threads: int = 1) -> None:
+    auctionnet.run(scenario, SEED, days, threads=threads)
+
+
+def _arithmetic() -> None:
+    x, y, z = (np.full(ARITHMETIC_FLOATS, 0.5, np.float32) for _ in range(3))
+    multiply_add(x, y, z, ARITHMETIC_ROUNDS)
 
 
 # The high-water mark of the process's own memory: ru_maxrss would carry over that of this one.

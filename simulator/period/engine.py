@@ -20,8 +20,6 @@ from simulator.period.seam import (
     F32,
     F64,
     I64,
-    STATUS_ABSENT,
-    STATUS_LIVE,
     STATUS_OUT,
     U8,
     VALUE_MAX,
@@ -360,9 +358,7 @@ def run_periods(
 def come_and_go(tick: int, agents: Agents, accounts: Accounts) -> None:
     """Sets the status of agents that enter or leave at ``tick``."""
     status = accounts.status
-    is_here = (agents.enter_tick <= tick) & (tick < agents.leave_tick)
-    status[~is_here] = STATUS_ABSENT
-    status[is_here & (status == STATUS_ABSENT)] = STATUS_LIVE
+    kernels_auction.come_and_go(tick, agents.enter_tick, agents.leave_tick, status)
     assert status.max(initial=0) <= STATUS_OUT
 
 

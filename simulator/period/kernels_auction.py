@@ -18,8 +18,9 @@ The rules, which ``tests/reference/period.py`` states once more without any of w
 Why it is fast: the agent's number rides in the six dropped bits, so ranking is a branch-free
 compare-exchange of floats over rows that stay in the first cache level. With more than NARROW_MAX
 agents the same bids ride in float64, whose low bits hold any number of agents: same results, half
-the lanes. When somebody is out in the middle of a block, the rest of the block is ranked again
-without it, at most A times a period, so the block's length changes no result.
+the lanes. A block is sold as if nobody could run dry; where that turns out wrong, it is sold again
+with a look at every price. When somebody is out in the middle of a block, the rest of the block is
+ranked again without it, at most A times a period, so the block's length changes no result.
 """
 # As in market.kernels: an int of the compiler is an np.int64, to numpy's stubs they are strangers.
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportReturnType=false
@@ -49,10 +50,21 @@ _WIDE_ID = np.int64(AGENTS_MAX - 1)
 _WIDE_BID = np.int64(~(2**35 - 1))
 """float64 has 29 bits of mantissa more than float32, and six of float32's are dropped."""
 _BID_MAX = np.float64(BID_MICROS_MAX)
+_ABSENT = np.uint8(0)
 _LIVE = np.uint8(1)
 _OUT = np.uint8(2)
 
 assert (FIRST_PRICE, SECOND_PRICE, GSP, VCG) == (1, 2, 3, 4)
+
+
+@kernel
+def come_and_go(tick: int, enter_tick: I64, leave_tick: I64, status: U8) -> None:
+    """Sets status[A] of agents that enter or leave at ``tick``; whoever is out stays out."""
+    for a in range(status.shape[0]):
+        if tick < enter_tick[a] or tick >= leave_tick[a]:
+            status[a] = _ABSENT
+        elif status[a] == _ABSENT:
+            status[a] = _LIVE
 
 
 @bare_kernel
@@ -272,6 +284,196 @@ def sell_block(
     return count, written
 
 
+@bare_kernel
+def price_block(
+    lo: int,
+    count: int,
+    ladder: I64,
+    floor_micros: F32,
+    soft_floor_micros: F32,
+    slot_count: U8,
+    rule: U8,
+    slot_weights_micros: I64,
+    prices: I64,
+) -> None:
+    """Fills prices[:count, K] with the prices of opportunities lo .. lo + count.
+
+    Those of ``price_slots`` wherever a slot is sold, any number elsewhere: what a slot costs does
+    not depend on whether those below it are sold. ladder[L, P] is of ``read_narrow``. Nearly all
+    opportunities have all slots and no soft floor; these are priced here, since a call for each
+    would take as long as the rest.
+    """
+    slots = slot_weights_micros.shape[0]
+    for j in range(count):
+        n = lo + j
+        here = min(np.int64(slot_count[n]), slots)
+        floor, soft = np.int64(floor_micros[n]), np.int64(soft_floor_micros[n])
+        if here < slots or soft > 0:
+            price_slots(rule[n], ladder[j], floor, soft, slot_weights_micros, here, here, prices[j])
+        elif rule[n] == FIRST_PRICE:
+            for k in range(slots):
+                prices[j, k] = ladder[j, k]
+        elif rule[n] == VCG:
+            due, below = np.int64(0), np.int64(0)
+            for k in range(slots - 1, -1, -1):
+                weight = slot_weights_micros[k]
+                due += (weight - below) * max(ladder[j, k + 1], floor)
+                below = weight
+                prices[j, k] = -(-due // weight)
+        else:
+            for k in range(slots):
+                prices[j, k] = max(ladder[j, k + 1], floor)
+
+
+@bare_kernel
+def charge(
+    start: int,
+    end: int,
+    opportunity: I32,
+    agent: I32,
+    price_micros: I64,
+    value: F32,
+    spend_micros: I64,
+    exposures: I64,
+    value_sum: F64,
+) -> None:
+    """Books exposures start .. end to the accounts of who is to pay them."""
+    for e in range(start, end):
+        a = agent[e]
+        exposures[a] += 1
+        spend_micros[a] += price_micros[e]
+        value_sum[a] += np.float64(value[a, opportunity[e]])
+
+
+@bare_kernel
+def is_anybody_out(
+    min_remaining_micros: int, budget_micros: I64, spend_micros: I64, status: U8
+) -> bool:
+    """Returns whether an agent that is live has less than min_remaining_micros."""
+    has_out = False
+    for a in range(status.shape[0]):
+        left = budget_micros[a] - spend_micros[a]
+        has_out |= status[a] == _LIVE and left < min_remaining_micros
+    return has_out
+
+
+@bare_kernel
+def copy_accounts(
+    spend_micros: I64,
+    wins: I64,
+    exposures: I64,
+    value_sum: F64,
+    revenue_micros: I64,
+    to: tuple[I64, I64, I64, F64, I64],
+) -> None:
+    """Copies what sales change to five arrays of the same shapes."""
+    to_spend, to_wins, to_exposures, to_value_sum, to_revenue = to
+    for a in range(spend_micros.shape[0]):
+        to_spend[a] = spend_micros[a]
+        to_wins[a] = wins[a]
+        to_exposures[a] = exposures[a]
+        to_value_sum[a] = value_sum[a]
+    for k in range(revenue_micros.shape[0]):
+        to_revenue[k] = revenue_micros[k]
+
+
+@bare_kernel
+def sell_whole_block(
+    lo: int,
+    count: int,
+    ladder: I64,
+    winner: I32,
+    prices: I64,
+    shown_below: F32,
+    value: F32,
+    floor_micros: F32,
+    soft_floor_micros: F32,
+    exposure_draw: F32,
+    slot_count: U8,
+    rule: U8,
+    slot_weights_micros: I64,
+    min_remaining_micros: int,
+    budget_micros: I64,
+    spend_micros: I64,
+    status: U8,
+    wins: I64,
+    exposures: I64,
+    value_sum: F64,
+    revenue_micros: I64,
+    written: int,
+    opportunity: I32,
+    slot: U8,
+    agent: I32,
+    price_micros: I64,
+    min_to_win_micros: F32,
+    min_to_enter_micros: F32,
+    before: tuple[I64, I64, I64, F64, I64],
+) -> int:
+    """Sells a block as ``sell_block`` if nobody is out; returns how many exposures are written.
+
+    It sells as if money were no matter and looks at the end: spend only grows, so whoever then has
+    min_remaining_micros left could pay every price on the way. Where somebody has less, accounts
+    are set back and -1 is returned. prices[L, K] is scratch, and so is ``before`` (what
+    ``copy_accounts`` fills). Nothing branches on a coin: slots that are not shown are written too,
+    and overwritten by the next.
+    """
+    slots = slot_weights_micros.shape[0]
+    start = written
+    copy_accounts(spend_micros, wins, exposures, value_sum, revenue_micros, before)
+    price_block(
+        lo,
+        count,
+        ladder,
+        floor_micros,
+        soft_floor_micros,
+        slot_count,
+        rule,
+        slot_weights_micros,
+        prices,
+    )
+    # Parts of arrays: an index that cannot be negative is one the compiler does not look at.
+    floors, draws = floor_micros[lo : lo + count], exposure_draw[lo : lo + count]
+    to_win, to_enter = min_to_win_micros[lo : lo + count], min_to_enter_micros[lo : lo + count]
+    slots_here = slot_count[lo : lo + count]
+    for j in range(count):
+        here = min(np.int64(slots_here[j]), slots)
+        bids, who = ladder[j], winner[j]
+        floor = np.int64(floors[j])
+        to_win[j] = np.float32(max(bids[here], floor))
+        to_enter[j] = np.float32(max(bids[max(here - 1, 0)], floor))
+        draw = draws[j]
+        sold, shown = 0, 0
+        for k in range(here):
+            is_sold = np.int64(bids[k] >= floor)
+            sold += is_sold
+            shown += is_sold & np.int64(draw < shown_below[k])
+        for k in range(sold):
+            wins[who[k]] += 1
+        for k in range(slots):
+            opportunity[written + k] = lo + j
+            slot[written + k] = k
+            agent[written + k] = who[k]
+            price_micros[written + k] = prices[j, k]
+            revenue_micros[k] += prices[j, k] if k < shown else np.int64(0)
+        written += shown
+    charge(
+        start,
+        written,
+        opportunity,
+        agent,
+        price_micros,
+        value,
+        spend_micros,
+        exposures,
+        value_sum,
+    )
+    if not is_anybody_out(min_remaining_micros, budget_micros, spend_micros, status):
+        return written
+    accounts = (spend_micros, wins, exposures, value_sum, revenue_micros)
+    copy_accounts(before[0], before[1], before[2], before[3], before[4], accounts)
+    return -1
+
+
 @kernel
 def clear_tick(
     weight: F32,
@@ -337,6 +539,14 @@ def clear_tick(
     ladder = np.empty((length, slots + 1), np.int64)
     winner = np.empty((length, slots + 1), np.int32)
     prices = np.empty(slots, np.int64)
+    block_prices = np.empty((length, slots), np.int64)
+    before = (
+        np.empty_like(spend_micros),
+        np.empty_like(wins),
+        np.empty_like(exposures),
+        np.empty_like(value_sum),
+        np.empty_like(revenue_micros),
+    )
     shown_below = slot_weights_micros.astype(np.float32) / np.float32(1e6)
     for a in range(status.shape[0]):
         if status[a] == _LIVE and budget_micros[a] - spend_micros[a] < min_remaining_micros:
@@ -351,6 +561,41 @@ def clear_tick(
         else:
             rank_narrow(value, weight, status, lo, m, narrow_key, narrow_top)
             read_narrow(narrow_top, m, ladder, winner)
+        after = sell_whole_block(
+            lo,
+            m,
+            ladder,
+            winner,
+            block_prices,
+            shown_below,
+            value,
+            floor_micros,
+            soft_floor_micros,
+            exposure_draw,
+            slot_count,
+            rule,
+            slot_weights_micros,
+            min_remaining_micros,
+            budget_micros,
+            spend_micros,
+            status,
+            wins,
+            exposures,
+            value_sum,
+            revenue_micros,
+            written,
+            opportunity,
+            slot,
+            agent,
+            price_micros,
+            min_to_win_micros,
+            min_to_enter_micros,
+            before,
+        )
+        if after >= 0:
+            written = after
+            lo += m
+            continue
         done, written = sell_block(
             lo,
             m,

@@ -34,6 +34,8 @@ _SPREAD = int(Purpose.SPREAD)
 _SPREAD_JITTER = int(Purpose.SPREAD_JITTER)
 _AGENT_VALUE = int(Purpose.AGENT_VALUE)
 
+_BLOCK = 1024
+"""Opportunities or exposures that are drawn at a time; changes no result."""
 _ODD = np.uint64(0xD1342543DE82EF95)
 _LANE = np.uint64(0xFFFF)
 _S16 = np.uint64(16)
@@ -80,17 +82,19 @@ def fill_values(
 ) -> None:
     """Fills value[A, n] with normal draws around mean[A], with sd spread[A], clipped to [0, 1].
 
-    keys[n] is scratch.
+    keys[n] is scratch, walked in blocks that stay in the first cache level.
     """
     opportunity_keys(seed, _AGENT_VALUE, period, first, keys)
-    for a in range(value.shape[0]):
-        row = value[a]
-        actor = np.uint64(a) * _ODD
-        centre, scale = mean[a], spread[a]
-        for j in range(row.shape[0]):
-            p = centre + scale * near_normal(mix(keys[j] + actor))
-            p = p if p > np.float32(0.0) else np.float32(0.0)
-            row[j] = p if p < np.float32(1.0) else np.float32(1.0)
+    for lo in range(0, keys.shape[0], _BLOCK):
+        own = keys[lo : lo + _BLOCK]
+        for a in range(value.shape[0]):
+            row = value[a, lo : lo + _BLOCK]
+            actor = np.uint64(a) * _ODD
+            centre, scale = mean[a], spread[a]
+            for j in range(row.shape[0]):
+                p = centre + scale * near_normal(mix(own[j] + actor))
+                p = p if p > np.float32(0.0) else np.float32(0.0)
+                row[j] = p if p < np.float32(1.0) else np.float32(1.0)
 
 
 @kernel
@@ -112,14 +116,21 @@ def settle_conversions(
     conversion; the last three [A] are ``seam.Accounts`` and added to.
     """
     key = stream(seed, _CONVERSION)
-    for e in range(opportunity.shape[0]):
-        j, a = np.int64(opportunity[e]), np.int64(agent[e])
-        p = np.float64(value[a, j])
-        expected_conversions[a] += p
-        own = at_opportunity(key, np.uint64(period), np.uint64(first + j))
-        if uniform(own, np.uint64(a)) < p:
-            conversions[a] += 1
-            return_micros[a] += worth_micros[a]
+    coin = np.empty(min(_BLOCK, opportunity.shape[0]))
+    for lo in range(0, opportunity.shape[0], _BLOCK):
+        where, who = opportunity[lo : lo + _BLOCK], agent[lo : lo + _BLOCK]
+        # Coins by themselves: a loop without branches, whose turns the compiler makes abreast.
+        for e in range(where.shape[0]):
+            number = np.uint64(first + np.int64(where[e]))
+            own = at_opportunity(key, np.uint64(period), number)
+            coin[e] = uniform(own, np.uint64(who[e]))
+        for e in range(where.shape[0]):
+            a = np.int64(who[e])
+            p = np.float64(value[a, where[e]])
+            expected_conversions[a] += p
+            if coin[e] < p:
+                conversions[a] += 1
+                return_micros[a] += worth_micros[a]
 
 
 @kernel

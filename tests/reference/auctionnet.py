@@ -1,10 +1,12 @@
 """A tick's auctions as AuctionNet runs them, operation for operation, in numpy.
 
-Written from the description of its bidding environment (Su et al., NeurIPS 2024, and the notes on
-its code): a dense matrix of bids, an argsort per opportunity, exposure, value noise by truncated
-normals for every cell, conversions for every cell, and on overspend random wins of the offenders
-dropped and the whole tick run again. It is what the engine's speed is measured against, and what
-the tests show to be wrong; nothing else uses it.
+Written from its bidding environment (Su et al., NeurIPS 2024; the code at alimama-tech/AuctionNet,
+``simul_bidding_env/Environment/BiddingEnv.py`` and the loop of ``run/run_test.py``): dense matrices
+throughout; bids sorted twice per opportunity, for places and for prices; a coin of exposure, noise
+by a truncated normal and a coin of conversion for every cell; unsold slots found by their price; on
+overspend random wins of the offenders dropped and the whole tick run again. Left out is what comes
+before and after the auctions: values and their noise, strategies, histories, logs. It is what the
+engine's speed is measured against, and what the tests show to be wrong; nothing else uses it.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-SLOT_SHOWN = (1.0, 0.8, 0.6)
+SLOT_SHOWN = np.array([1.0, 0.8, 0.6])
 """Of the slot, given that the one above is shown."""
+SLOTS = SLOT_SHOWN.size
 RESERVE = 0.0001
 MIN_REMAINING = 0.1
-SIGMA_RATIO = 0.15
 
 
 class Outcome(NamedTuple):
@@ -33,72 +35,92 @@ class Outcome(NamedTuple):
 
 
 def auction_pass(bids, reserve=RESERVE):
-    """Slots, costs and the fourth bid, by sorting every opportunity's bids.
-
-    A winner whose price is the reserve counts as unsold: the defect that throws the last bidder
-    away.
-    """
-    count = bids.shape[0]
-    order = np.argsort(-bids, axis=1)
-    ranked = np.take_along_axis(bids, order, axis=1)
+    """Slots (0: none), costs and the prices of the slots [N, 3], by sorting all bids twice."""
+    places = np.argsort(-bids, axis=1)[:, :SLOTS]
+    prices = np.maximum(-np.sort(-bids, axis=1)[:, 1 : SLOTS + 1], reserve)
     slot = np.zeros(bids.shape, np.int64)
-    cost = np.zeros(bids.shape)
-    rows = np.arange(count)
-    for k in range(len(SLOT_SHOWN)):
-        price = np.maximum(ranked[:, k + 1], reserve)
-        is_sold = price > reserve
-        slot[rows, order[:, k]] = np.where(is_sold, k + 1, 0)
-        cost[rows, order[:, k]] = np.where(is_sold, price, 0.0)
-    return slot, cost, np.maximum(ranked[:, len(SLOT_SHOWN)], reserve)
+    np.put_along_axis(slot, places, np.arange(1, SLOTS + 1)[None, :], axis=1)
+    cost = prices[np.indices(slot.shape)[0], slot - 1]
+    cost[slot == 0] = 0.0
+    return slot, cost, prices
 
 
-def run_tick(value, bids, remaining):
-    """The outcome of a tick; value[N, A], bids[N, A], remaining[A] in units of currency.
+def drop_unsold(slot, cost, is_exposed, has_converted, reserve=RESERVE):
+    """Clears cells whose price is the reserve: the defect that throws the last bidder away."""
+    is_unsold = cost == reserve
+    for cells in (slot, cost, is_exposed, has_converted):
+        cells[is_unsold] = 0
 
-    Generators are made anew with the same seed at every use, as there. On overspend each offender
-    loses a random share of its wins, and everything is computed again.
+
+def run_tick(value, sigma, bids, remaining):
+    """The outcome of a tick; [N, A] values, deviations of their noise, and bids; remaining[A].
+
+    Bids and money are in units of currency. Generators are made anew with the same seed at every
+    use, as there. On overspend each offender loses a random share of its wins of each slot, and
+    everything is computed again.
     """
     bids = np.where(remaining >= MIN_REMAINING, bids, 0.0)
     passes = 0
     while True:
         passes += 1
-        slot, cost, least = auction_pass(bids)
+        slot, cost, prices = auction_pass(bids)
         is_exposed = exposures(slot)
+        has_converted = conversions(value, sigma, is_exposed)
+        drop_unsold(slot, cost, is_exposed, has_converted)
         paid = cost * is_exposed
-        has_converted = conversions(value, is_exposed)
         total = paid.sum(axis=0)
         over = np.maximum((total - remaining) / (total + 1e-4), 0.0)
+        winner = winners(slot)
         if not (over > 0).any():
-            return Outcome(slot, paid, is_exposed, has_converted, least, passes)
-        rng = np.random.default_rng(1)
+            return Outcome(slot, paid, is_exposed, has_converted, prices[:, -1], passes)
         for agent in np.flatnonzero(over > 0):
-            won = np.flatnonzero(slot[:, agent])
-            some = rng.choice(won, int(np.ceil(won.size * over[agent])), replace=False)
-            bids[some, agent] = 0.0
+            for k in range(SLOTS):
+                rng = np.random.default_rng(1)
+                won = np.flatnonzero(winner[:, k] == agent)
+                some = rng.choice(won, int(np.ceil(won.size * over[agent])), replace=False)
+                bids[some, agent] = 0.0
+
+
+def winners(slot):
+    """[N, 3] who has each slot; -1: nobody."""
+    winner = np.full((slot.shape[0], SLOTS), -1)
+    for k in range(SLOTS):
+        rows, agents = np.nonzero(slot == k + 1)
+        winner[rows, k] = agents
+    return winner
 
 
 def exposures(slot):
-    """Whether each sold cell is shown: the slots of an opportunity in turn."""
-    rng = np.random.default_rng(1)
-    is_shown = np.ones(slot.shape[0], bool)
-    is_exposed = np.zeros(slot.shape, bool)
-    for k, probability in enumerate(SLOT_SHOWN):
-        is_shown &= rng.binomial(1, probability, slot.shape[0]) == 1
-        is_exposed |= (slot == k + 1) & is_shown[:, None]
+    """1 where a cell's slot is shown: a coin for every cell; slot 3 only where slot 2 is."""
+    chance = SLOT_SHOWN[slot - 1]
+    chance[slot == 0] = 0.0
+    is_exposed = np.random.default_rng(1).binomial(1, np.clip(chance, 0.0, 1.0))
+    is_second_hidden = ((slot == 2) & (is_exposed == 0)).any(axis=1)
+    is_exposed[is_second_hidden[:, None] & (slot == 3)] = 0
     return is_exposed
 
 
-def conversions(value, is_exposed):
-    """Whether each exposed cell converts: noise on the probability of every cell, then a coin.
+def conversions(value, sigma, is_exposed):
+    """1 where an exposed cell converts: noise on the probability of every cell, then a coin.
 
-    Each advertiser's noise is a normal cut off at bounds of its own, up to one deviation away.
+    Each advertiser's noise is a normal cut off at bounds of its own, up to two deviations away.
     Noise and coin are made from the same uniforms: whoever converts has its noise at the upper
     bound.
     """
-    upper = np.random.default_rng(2).random(value.shape[1])
+    lower, upper = np.random.default_rng(2).random((2, 1, value.shape[1]))
     noisy = stats.truncnorm.rvs(
-        upper - 1.0, upper, loc=value, scale=np.maximum(SIGMA_RATIO * value, 1e-12),
-        size=value.shape, random_state=np.random.default_rng(1),
-    )  # fmt: skip
+        -2.0 * lower, 2.0 * upper, loc=value, scale=sigma, random_state=np.random.default_rng(1)
+    )
     coin = np.random.default_rng(1).binomial(1, np.clip(noisy, 0.0, 1.0))
-    return is_exposed & (coin == 1)
+    return is_exposed * coin
+
+
+def sigmas(value):
+    """The deviation of every cell's noise: a ratio per advertiser, jittered per cell, times value.
+
+    Source: ``PvGenerator/NeurIPSPvGen.py``; made before the auctions, as there.
+    """
+    rng = np.random.default_rng(3)
+    of_agent = np.abs(rng.normal(0.15, 0.06, value.shape[1]))
+    of_agent = np.where(of_agent > 0.3, 0.2, of_agent)
+    return np.minimum(np.abs(rng.normal(of_agent, of_agent / 2, value.shape)), 0.3) * value

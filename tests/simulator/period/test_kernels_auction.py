@@ -161,6 +161,26 @@ def test_the_length_of_a_block_changes_nothing(rule, agents):
     assert sold(tick, is_wide=True) == expected
 
 
+@pytest.mark.parametrize("budget", [10**9, 400_000])
+def test_all_rules_and_floors_in_one_block_with_money_enough_and_without(budget):
+    """A block that nobody's budget ends is sold by other code than one that somebody's does."""
+    rng = np.random.default_rng(4)
+    tick = random_tick(12, 300, budget=budget)
+    mixed = tick.supply._replace(
+        floor_micros=rng.integers(1, 60_000, 300).astype(np.float32),
+        soft_floor_micros=np.where(rng.random(300) < 0.5, 0, rng.integers(1, 90_000, 300)).astype(
+            np.float32
+        ),
+        slot_count=rng.integers(0, 4, 300).astype(np.uint8),
+        rule=rng.choice([int(rule) for rule in Rule], 300).astype(np.uint8),
+    )
+    expected = slowly_sold(tick._replace(supply=mixed))
+    assert all(account["live"] for account in expected.accounts) == (budget == 10**9)
+    for block in (1, 64, 512):
+        assert sold(tick._replace(supply=mixed), block=block) == expected
+    assert sold(tick._replace(supply=mixed), is_wide=True) == expected
+
+
 def test_a_market_of_many_agents_is_the_small_one_when_the_others_stay_away():
     """200 agents are ranked by other code than 48; whose bids are alike must meet the same fate."""
     small = random_tick(48, 2_000, budget=3_000_000)
