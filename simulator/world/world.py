@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.period.engine import PeriodResult
-    from simulator.period.seam import I64, Accounts, Exposures, Supply
+    from simulator.period.seam import I64, Accounts, Deals, Exposures, Supply
     from simulator.world.orders import Incrementality
     from simulator.world.tables import Tables
 
@@ -103,6 +103,11 @@ class PeriodWorld:
         return np.round(weights * MICROS).astype(np.int64)
 
     @property
+    def deals(self) -> Deals:
+        """The scenario's deals, in the order of the file."""
+        return self._tables.deals
+
+    @property
     def funnel(self) -> Funnel:
         """How far the exposures came so far, by agent."""
         return self._funnel
@@ -158,6 +163,7 @@ class PeriodWorld:
             supply.exposure_draw,
             supply.slot_count,
             supply.rule,
+            supply.deal,
         )
         kernels_values.fill_values(
             tick,

@@ -77,7 +77,7 @@ class SlowWorld:
         return self.user_of(channel, region, even, keep), scene, turn
 
     def terms(self, tick, j, scene):
-        """(hard floor, soft floor, exposure draw, slots, rule) of opportunity j."""
+        """(hard floor, soft floor, exposure draw, slots, rule, deal) of opportunity j."""
         scenes = self.t.scenes
         floor = 1
         if scenes.floor_micros[scene] > 0:
@@ -86,7 +86,10 @@ class SlowWorld:
             floor = max(math.ceil(scenes.floor_micros[scene] * factor), 1)
         soft = math.ceil(floor * scenes.soft_floor_factor[scene])
         drawn = math.floor(self.draw(Purpose.EXPOSURE, tick, j, 0) * 2**24) / 2**24
-        return floor, soft, drawn, int(scenes.slots[scene]), int(scenes.rule[scene])
+        cdf = scenes.deal_cdf[scene]
+        u = self.draw(Purpose.DEAL, tick, j, 0)
+        deal = next((d for d, p in enumerate(cdf, start=1) if u < p), 0)
+        return floor, soft, drawn, int(scenes.slots[scene]), int(scenes.rule[scene]), deal
 
     def creative(self, turn, agent):
         count = self.t.agents.quality.shape[1]
