@@ -409,6 +409,9 @@ class WorldScenario(_Part, frozen=True, kw_only=True):
         tick_count: ticks of a day.
         opportunity_count: of a day without shocks.
         slot_weights: [K] probability that a sold slot is exposed, never increasing.
+        is_carried: whether users go from one period to the next with their needs, memories and
+            carts, and orders with their delays; else each period starts anew, and periods are
+            independent.
         off: mechanisms that are switched off.
         hour_shapes: 24 weights by local hour, midnight first.
     """
@@ -419,6 +422,7 @@ class WorldScenario(_Part, frozen=True, kw_only=True):
     tick_count: Annotated[int, Meta(ge=1, le=1_440)] = 48
     opportunity_count: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 500_000
     slot_weights: tuple[Annotated[float, Meta(gt=0.0, le=1.0)], ...] = (1.0, 0.8, 0.48)
+    is_carried: bool = False
     off: tuple[Mechanism, ...] = ()
     users: Users
     responses: Responses = Responses()

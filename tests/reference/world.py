@@ -28,6 +28,8 @@ def place_in(cdf, u):
 class SlowWorld:
     def __init__(self, tables, seed, period):
         self.t, self.seed, self.period = tables, seed, period
+        # Ticks of the periods before, for whoever lives on: see ``go_on``.
+        self.before = 0
         self.need = defaultdict(float)
         self.made = defaultdict(float)
         self.alone = defaultdict(float)
@@ -37,6 +39,11 @@ class SlowWorld:
         half_life = math.log(0.5) / math.log(effects.need_decay)
         for age in range(math.ceil(6 * half_life) + 1):
             self.needs_arise(-age, effects.need_decay**age)
+
+    def go_on(self):
+        """Midnight: the next period has draws of its own, and everything else lives on."""
+        self.period += 1
+        self.before += self.t.scenario.tick_count
 
     def draw(self, purpose, tick, column, actor):
         key = chance.at_opportunity(
@@ -97,7 +104,7 @@ class SlowWorld:
 
     def liking(self, tick, user, agent):
         users = self.t.users
-        angle = float(users.turn[user]) * tick
+        angle = float(users.turn[user]) * (self.before + tick)
         return sum(
             float(w) * (math.cos(angle) * float(x) + math.sin(angle) * float(y))
             for w, x, y in zip(
