@@ -70,6 +70,11 @@ def new_state(tables: Tables) -> UserState:
     )
 
 
+def copied(state: UserState) -> UserState:
+    """Returns a state of its own arrays."""
+    return state._replace(**{name: array.copy() for name, array in state._asdict().items()})
+
+
 def check_carried(carried: Carried, tables: Tables, period: int) -> None:
     """Checks that a state can start a period of a world.
 

@@ -21,7 +21,14 @@ from market.money import MICROS
 from simulator.period.engine import run_period, run_periods
 from simulator.world import kernels_outcome, kernels_values
 from simulator.world.building import agents_of
-from simulator.world.carrying import DUE_DTYPE, Carried, check_carried, new_state, turned
+from simulator.world.carrying import (
+    DUE_DTYPE,
+    Carried,
+    check_carried,
+    copied,
+    new_state,
+    turned,
+)
 from simulator.world.kernels_outcome import (
     CARTED,
     CLICKED,
@@ -95,7 +102,7 @@ class PeriodWorld:
         else:
             check_carried(carried, tables, period)
             self._age = carried.age
-            self._state = UserState(*(array.copy() for array in carried.state))
+            self._state = copied(carried.state)
             self._tables = tables._replace(users=turned(tables.users, ticks * carried.age))
             due = carried.due
             self._tell_at(due["tick"], due["agent"], due["conversions"], due["micros"])
@@ -151,7 +158,7 @@ class PeriodWorld:
     @property
     def carried(self) -> Carried:
         """What this period leaves to the next; whole once its last tick is settled."""
-        state = UserState(*(array.copy() for array in self._state))
+        state = copied(self._state)
         kernels_outcome.end_period(self._tables.scenario.tick_count, self._tables.effects, state)
         due = np.concatenate([np.zeros(0, DUE_DTYPE), *self._later])
         return Carried(self._period, self._age + 1, state, due)
@@ -385,9 +392,8 @@ class PeriodWorld:
             rows["tick"], rows["agent"] = when[is_later] - last, agent[is_later]
             rows["conversions"], rows["micros"] = count[is_later], micros[is_later]
             self._later.append(rows)
-            when, agent, count, micros = (
-                array[~is_later] for array in (when, agent, count, micros)
-            )
+            when, agent = when[~is_later], agent[~is_later]
+            count, micros = count[~is_later], micros[~is_later]
         when = np.minimum(when, last)
         for at in np.unique(when).tolist():
             here = when == at
