@@ -84,6 +84,7 @@ class Purpose(enum.IntEnum):
     ORGANIC_PRODUCT = 87
     ORGANIC_ORDER = 88
     WORLD_SURGE = 89
+    DEAL = 91
 
 
 def code_of(text: str) -> int:

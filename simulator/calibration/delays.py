@@ -5,8 +5,11 @@ has not converted either never will, or will later than f: its likelihood is 1 -
 share that never converts and the delay are fitted together (Chapelle, "Modeling delayed feedback in
 display advertising", KDD 2014, equations 7-10, with a log-normal in place of the exponential law).
 
-On an exchange's clock of ticks the time of click and conversion are each rounded up, so a logged
-delay is off by a triangular error of a tick on either side; the likelihood integrates over it.
+On an exchange's clock of ticks click and conversion are each told at the next tick, so a logged
+delay says within a tick, on either side, what the true one was. Where in its tick a click happened
+is not told, but the time of its bid is, and people click soon after the bid or not at all: how many
+ticks pass from bid to click says how soon. The likelihood integrates over what that leaves open.
+(To take clicks for uniform within their tick would bias delays by up to half a tick.)
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, log_ndtr, ndtr
+from scipy.special import expit, ndtr
 
 from simulator.calibration.terms import DelayFit, Estimate
 
@@ -30,6 +33,8 @@ CONVERSIONS_MIN = 8
 Z95 = 1.959963984540054
 _STEP = 1e-4
 _TICK_SHARE = 1e-3
+_PLACES = 8
+"""Points at which the place of a click within its tick is integrated over."""
 
 
 def fit_delays(log: Log) -> tuple[DelayFit, Estimate] | None:
@@ -41,9 +46,12 @@ def fit_delays(log: Log) -> tuple[DelayFit, Estimate] | None:
     if delay.shape[0] < CONVERSIONS_MIN:
         return None
     tick = float(log.delay_tick_ms)
+    told = log.end_ms - log.followed_ms[clicked]
+    place = click_places((told - log.at_ms[clicked]).astype(np.float64), tick)
+    converted_at, others_at = place[has_converted], place[~has_converted]
 
     def loss(theta: F64) -> float:
-        return -delay_log_likelihood(theta, delay, followed, tick)
+        return -delay_log_likelihood(theta, delay, followed, tick, converted_at, others_at)
 
     positive = np.log(np.maximum(delay, 0.5 * tick))
     share = delay.shape[0] / (delay.shape[0] + followed.shape[0])
@@ -62,14 +70,46 @@ def fit_delays(log: Log) -> tuple[DelayFit, Estimate] | None:
     return DelayFit(median_ms=median, sigma=sigma), odds
 
 
-def delay_log_likelihood(theta: F64, delay_ms: F64, followed_ms: F64, tick_ms: float) -> float:
+def click_places(told_ms: F64, tick_ms: float) -> F64:
+    """Returns [N, Q] where in its tick each click may have happened, ms from its start, as likely.
+
+    The time from bid to click is taken for exponential, so that the whole ticks in it are
+    geometric: their success probability has the prior of Jeffreys, and the mean of its posterior is
+    used.
+
+    Args:
+        told_ms: [N] from the bid to the tick at which the click was told.
+        tick_ms: of the clock.
+
+    Source: Jeffreys, "An invariant form for the prior probability in estimation problems",
+    Proceedings of the Royal Society A 186 (1946): 1 / (q sqrt(1 - q)) for a geometric law.
+    """
+    passed = np.maximum(np.ceil(told_ms / tick_ms) - 1.0, 0.0)
+    goes_on = (passed.sum() + 0.5) / (passed.shape[0] + passed.sum() + 0.5)
+    mean_ms = -tick_ms / np.log(goes_on)
+    # Nobody clicks before the bid.
+    first = np.clip(tick_ms - told_ms, 0.0, tick_ms * (1.0 - 1e-6))[:, None]
+    u = (np.arange(_PLACES) + 0.5) / _PLACES
+    return first - mean_ms * np.log1p(u * np.expm1(-(tick_ms - first) / mean_ms))
+
+
+def delay_log_likelihood(
+    theta: F64,
+    delay_ms: F64,
+    followed_ms: F64,
+    tick_ms: float,
+    converted_at_ms: F64,
+    others_at_ms: F64,
+) -> float:
     """Returns the log likelihood of delays and of clicks that have not converted.
 
     Args:
         theta: log odds of converting, log median in ms, log of the spread.
-        delay_ms: of those that converted.
-        followed_ms: how long each of the others was followed.
+        delay_ms: [N] of those that converted, from click to conversion as told.
+        followed_ms: [M] how long each of the others was followed since its click was told.
         tick_ms: of the clock.
+        converted_at_ms: [N, Q] where in its tick the click may have happened, as likely.
+        others_at_ms: [M, Q] the same.
     """
     odds, median, log_sigma = theta
     sigma = np.exp(np.clip(log_sigma, -5.0, 3.0))
@@ -77,28 +117,20 @@ def delay_log_likelihood(theta: F64, delay_ms: F64, followed_ms: F64, tick_ms: f
     fine = tick_ms <= _TICK_SHARE * delay_ms
     z = (np.log(np.maximum(delay_ms, 1e-9)) - median) / sigma
     smooth = -0.5 * z**2 - 0.5 * np.log(2.0 * np.pi) - np.log(sigma * np.maximum(delay_ms, 1e-9))
-    second = (
-        _below_sum(delay_ms + tick_ms, median, sigma)
-        - 2.0 * _below_sum(delay_ms, median, sigma)
-        + _below_sum(delay_ms - tick_ms, median, sigma)
-    )
-    rough = np.log(np.maximum(second, 1e-300) / tick_ms**2)
+    # Told at tick k after the click's: between k and k + 1 ticks after the start of the click's.
+    longest = delay_ms[:, None] + tick_ms - converted_at_ms
+    within = _below(longest, median, sigma) - _below(longest - tick_ms, median, sigma)
+    rough = np.log(np.maximum(within.mean(axis=1), 1e-300) / tick_ms)
     known = np.where(fine, smooth, rough) + np.log(converts)
-    survival = np.exp(log_ndtr(-(np.log(followed_ms) - median) / sigma))
+    since = followed_ms[:, None] + tick_ms - others_at_ms
+    survival = ndtr(-(np.log(since) - median) / sigma).mean(axis=1)
     open_ended = np.log1p(-converts * (1.0 - survival))
     return float(known.sum() + open_ended.sum())
 
 
-def _below_sum(x: F64, median: float, sigma: float) -> F64:
-    """Returns the integral from 0 to x of a log-normal's distribution function; 0 below 0.
-
-    Integration by parts: x F(x) - E[D; D <= x]. Its second difference over a tick is the density
-    seen through the triangular error of two roundings.
-    """
-    log_x = np.log(np.maximum(x, 1e-9))
-    z = (log_x - median) / sigma
-    mean = np.exp(median + 0.5 * sigma**2)
-    return np.where(x > 0, x * ndtr(z) - mean * ndtr(z - sigma), 0.0)
+def _below(x: F64, median: float, sigma: float) -> F64:
+    """Returns a log-normal's distribution function; 0 below 0."""
+    return np.where(x > 0, ndtr((np.log(np.maximum(x, 1e-9)) - median) / sigma), 0.0)
 
 
 def _hessian(loss: Callable[[F64], float], theta: F64) -> F64:

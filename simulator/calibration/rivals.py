@@ -2,7 +2,8 @@
 
 Every bid says something of the best rival: its price where the exchange told it, else on which side
 of a known price it lies. Rivals (``kernels``) are added as long as the log supports it by the
-criterion of Akaike (IEEE Transactions on Automatic Control 19 (1974)). Scenes shift all bids; the
+criterion of Schwarz (Annals of Statistics 6 (1978)), which finds their number as logs grow, where a
+fixed penalty splits one rival into two in a constant share of logs. Scenes shift all bids; the
 shifts are drawn from a normal law whose spread is estimated (DerSimonian and Laird, "Meta-analysis
 in clinical trials", Controlled Clinical Trials 7 (1986)) and which pulls the uncertain ones to 0.
 
@@ -128,9 +129,11 @@ def fit_rivals(log: Log) -> RivalsFit:
             )
     scenes = len(log.scenes)
     best = _fit_scenes(_first_guess(known, scenes), 1, known)
+    # The penalty of Schwarz, in units of log likelihood.
+    worth_it = 0.5 * _NUMBERS_PER_RIVAL * np.log(count)
     for rivals in range(2, RIVALS_MAX + 1):
         more = _fit_scenes(_one_more(best.theta, rivals - 1), rivals, known)
-        if more.value - best.value <= _NUMBERS_PER_RIVAL:
+        if more.value - best.value <= worth_it:
             break
         best = more
     return _report(best, (best.theta.shape[0] - scenes - 1) // 3, known, log)

@@ -30,7 +30,8 @@ from simulator.period.kernels_auctionnet import (
     traffic_shares,
     value_shapes,
 )
-from simulator.period.seam import STATUS_LIVE, STATUS_OUT
+from simulator.period.kernels_deals import DealScratch
+from simulator.period.seam import STATUS_LIVE, STATUS_OUT, DealAccounts, Deals
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -445,6 +446,11 @@ def sell_to_agents(market: Market, c: Campaigns, s: Scratch, e: int, count: int)
         s.exposure_draw[:count],
         s.slot_count[:count],
         s.rule[:count],
+        # There are no deals: slices of nothing, which cost nothing to make.
+        s.rule[:0],
+        Deals(s.price_micros[:0], s.rule[:0], s.rule[:0], c.status[:0]),
+        DealAccounts(c.wins[:0], c.spend_micros[:0]),
+        DealScratch(s.exposure_draw[:0], s.exposure_draw[:0], s.rule[:0], s.price_micros[:0]),
         market.slot_weights_micros,
         market.min_remaining_micros,
         c.budget_micros[e],

@@ -23,14 +23,14 @@ from market.kernels import at_opportunity, stream, uniform
 from market.money import MICROS
 from simulator.period import kernels_auctionnet as kernels
 from simulator.period.engine import Agents, run_periods
-from simulator.period.scenario import LAWS, RULES
+from simulator.period.scenario import LAWS, RULES, deals_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.period.engine import PeriodResult
     from simulator.period.scenario import PeriodScenario
-    from simulator.period.seam import F64, I64, Accounts, Exposures, Supply
+    from simulator.period.seam import F64, I64, Accounts, Deals, Exposures, Supply
 
 PRIOR_CONVERSIONS = 20.0
 """Weight of "the forecast is right" in the laws: what the PID was tuned with."""
@@ -63,6 +63,10 @@ class AuctionNetWorld:
             self._mean,
             self._deviation,
         )
+        self._deals = deals_of(
+            scenario.deals, [deal.floor_micros for deal in scenario.deals], scenario.agent_count
+        )
+        self._deal_shares = np.cumsum([deal.share for deal in scenario.deals])
         self._keys = np.empty(int(self._counts.max(initial=0)), np.uint64)
 
     @property
@@ -80,6 +84,11 @@ class AuctionNetWorld:
         """[K] probability that a sold slot is exposed, times 10^6."""
         return self._slot_weights
 
+    @property
+    def deals(self) -> Deals:
+        """The scenario's deals, in the order of the file."""
+        return self._deals
+
     def fill(self, tick: int, first: int, supply: Supply) -> None:
         """Draws the values of a tick and which slots are exposed."""
         count = supply.value.shape[1]
@@ -88,6 +97,8 @@ class AuctionNetWorld:
         supply.slot_count[:] = self._slot_weights.shape[0]
         supply.rule[:] = self._rule
         kernels.exposure_draws(self._seed, self._period, first, supply.exposure_draw)
+        if self._deal_shares.size:
+            kernels.deal_draws(self._seed, self._period, first, self._deal_shares, supply.deal)
         kernels.fill_values(
             self._seed,
             self._period,

@@ -16,6 +16,8 @@ from market import kernels_control
 from market.errors import BadInput
 from market.kernels_control import EXTERNAL, LAWS, MEMORY_SIZE
 from simulator.period import kernels_auction
+from simulator.period.kernels_deals import FIXED_PRICE, DealScratch
+from simulator.period.scenario import DEALS_MAX
 from simulator.period.seam import (
     F32,
     F64,
@@ -25,11 +27,14 @@ from simulator.period.seam import (
     VALUE_MAX,
     WEIGHT_MAX,
     Accounts,
+    DealAccounts,
+    Deals,
     Exposures,
     Feedback,
     Supply,
     World,
     new_accounts,
+    new_deal_accounts,
     new_supply,
 )
 
@@ -112,21 +117,36 @@ class PeriodResult(NamedTuple):
         revenue_micros: [K] earned by each slot; adds up to what agents spent.
         trace: by tick.
         opportunities: auctioned.
+        deal_accounts: what of it was sold on deals.
     """
 
     accounts: Accounts
     revenue_micros: I64
     trace: Trace
     opportunities: int
+    deal_accounts: DealAccounts
 
 
 class TickRoom:
     """Arrays of one tick, made once for the largest and cut for each: no tick allocates."""
 
-    def __init__(self, agent_count: int, opportunities_max: int, slot_count: int) -> None:
-        """Makes room for ticks of up to ``opportunities_max``."""
+    def __init__(
+        self,
+        agent_count: int,
+        opportunities_max: int,
+        slot_count: int,
+        deals: Deals | None = None,
+    ) -> None:
+        """Makes room for ticks of up to ``opportunities_max``, and books for ``deals``."""
         self._agents = agent_count
-        self._supply = new_supply(agent_count, opportunities_max)
+        self._supply = new_supply(agent_count, opportunities_max, deals)
+        self.deal_accounts = new_deal_accounts(self._supply.deals)
+        self.deal_scratch = DealScratch(
+            np.zeros(1, np.float32),
+            np.zeros(slot_count + 1, np.float32),
+            np.zeros(slot_count + 1, np.uint8),
+            np.zeros(slot_count, np.int64),
+        )
         self._values = self._supply.value.reshape(-1)
         self._feedback = Feedback(
             np.zeros(opportunities_max, np.float32), np.zeros(opportunities_max, np.float32)
@@ -150,6 +170,8 @@ class TickRoom:
             whole.exposure_draw[:count],
             whole.slot_count[:count],
             whole.rule[:count],
+            whole.deal[:count],
+            whole.deals,
         )
 
     def feedback(self, count: int) -> Feedback:
@@ -177,12 +199,15 @@ def clear_tick(
     count = supply.value.shape[1]
     assert block > 0, "a block holds an opportunity at least"
     assert min_remaining_micros > 0, "whoever has nothing left does not bid"
+    assert room.deal_accounts.exposures.shape == supply.deals.may_use.shape, "books of these deals"
     has_many = weight.shape[0] > kernels_auction.NARROW_MAX
     assert is_wide is not False or not has_many, "too many agents to be narrow"
     feedback = room.feedback(count)
     written = kernels_auction.clear_tick(
         weight,
         *supply,
+        room.deal_accounts,
+        room.deal_scratch,
         slot_weights_micros,
         min_remaining_micros,
         accounts.budget_micros,
@@ -272,13 +297,15 @@ def play(
     check_agents(agents, world.agent_count, counts.shape[0])
     slot_weights = world.slot_weights_micros
     check_slot_weights(slot_weights)
+    deals = world.deals
+    check_deals(deals, world.agent_count)
     accounts = new_accounts(agents.budget_micros)
     memory = np.empty((world.agent_count, MEMORY_SIZE))
     kernels_control.start_laws(memory)
     weight = np.zeros(world.agent_count, np.float32)
     revenue = np.zeros(slot_weights.shape[0], np.int64)
     trace = _new_trace(counts.shape[0], world.agent_count)
-    room = TickRoom(world.agent_count, int(counts.max(initial=0)), slot_weights.shape[0])
+    room = TickRoom(world.agent_count, int(counts.max(initial=0)), slot_weights.shape[0], deals)
     nothing = np.zeros(world.agent_count)
     supply, feedback = None, None
     first = 0
@@ -324,7 +351,7 @@ def play(
         _record(trace, tick, weight, accounts)
         first += count
     world.finish(accounts)
-    return PeriodResult(accounts, revenue, trace, first)
+    return PeriodResult(accounts, revenue, trace, first, room.deal_accounts)
 
 
 def run_periods(
@@ -414,6 +441,27 @@ def check_slot_weights(slot_weights_micros: I64) -> None:
         )
 
 
+def check_deals(deals: Deals, agent_count: int) -> None:
+    """Checks the terms of deals.
+
+    Raises:
+        BadInput: a number breaks a rule; the message names the field and the deal.
+    """
+    count = deals.floor_micros.shape[0]
+    if count > DEALS_MAX:
+        raise BadInput(f"deals: {count}; there must be at most {DEALS_MAX}")
+    shapes = {"auction_type": (count,), "is_private": (count,), "may_use": (count, agent_count)}
+    for name, shape in shapes.items():
+        found = getattr(deals, name).shape
+        if found != shape:
+            raise BadInput(f"deals.{name}: shape {found}; it must be {shape}")
+    floor, kind = deals.floor_micros, deals.auction_type
+    is_good = (floor >= 1) & (floor <= kernels_auction.BID_MICROS_MAX)
+    rule = f"must be 1 to {kernels_auction.BID_MICROS_MAX}"
+    _each(is_good, "floor_micros", floor, rule, "deals")
+    _each(kind <= FIXED_PRICE, "auction_type", kind, "must be 0, 1, 2 or 3", "deals")
+
+
 def check_supply(supply: Supply, slot_count: int) -> None:
     """Asserts that a world keeps the rules of ``seam.Supply``: for the tests of worlds.
 
@@ -433,12 +481,15 @@ def check_supply(supply: Supply, slot_count: int) -> None:
     assert supply.exposure_draw.max(initial=0.0) < 1.0
     assert supply.slot_count.max(initial=0) <= slot_count
     assert np.isin(supply.rule, (1, 2, 3, 4)).all(), "rules are those of market.auction.Rule"
+    assert supply.deal.max(initial=0) <= supply.deals.floor_micros.shape[0], "deals exist"
 
 
-def _each(is_good: object, name: str, values: I64 | F64 | U8, rule: str) -> None:
+def _each(
+    is_good: object, name: str, values: I64 | F64 | U8, rule: str, whole: str = "agents"
+) -> None:
     wrong = np.flatnonzero(~np.asarray(is_good))
     if wrong.size:
-        raise BadInput(f"agents.{name}[{wrong[0]}]: is {values[wrong[0]]}; it {rule}")
+        raise BadInput(f"{whole}.{name}[{wrong[0]}]: is {values[wrong[0]]}; it {rule}")
 
 
 def _checked(weight: F32, tick: int, count: int) -> F32:

@@ -13,13 +13,14 @@ The rules, which ``tests/reference/period.py`` states once more without any of w
 * Exposed slots are charged. If an exposed winner has less left than its price, all such winners are
   out for the rest of the period and the opportunity is auctioned anew among the others: money is
   never overspent, and a broke agent neither holds a slot nor sets a price.
+* Who takes part in an opportunity that carries a deal, and at what price, is for ``kernels_deals``.
 * An agent that is left with less than min_remaining_micros is out from the next opportunity on.
 
 Why it is fast: the agent's number rides in the six dropped bits, so ranking is a branch-free
 compare-exchange of floats over rows that stay in the first cache level. With more than NARROW_MAX
 agents the same bids ride in float64, whose low bits hold any number of agents: same results, half
-the lanes. A block is sold as if nobody could run dry; where that turns out wrong, it is sold again
-with a look at every price. When somebody is out in the middle of a block, the rest of the block is
+the lanes. A block without deals is sold as if nobody could run dry; where that turns out wrong, it
+is sold again with a look at every price. When somebody is out in the middle of a block, the rest of the block is
 ranked again without it, at most A times a period, so the block's length changes no result.
 """
 # As in market.kernels: an int of the compiler is an np.int64, to numpy's stubs they are strangers.
@@ -27,11 +28,17 @@ ranked again without it, at most A times a period, so the block's length changes
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from market.auction.kernels import FIRST_PRICE, GSP, SECOND_PRICE, VCG, price
 from market.kernel import bare_kernel, kernel
+from simulator.period.kernels_deals import DealScratch, book_deal, entry_floor, sell_dealt
+
+if TYPE_CHECKING:
+    from simulator.period.seam import DealAccounts, Deals
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -192,6 +199,34 @@ def price_slots(
 
 
 @bare_kernel
+def sell_open(
+    rule: int,
+    ladder: I64,
+    floor: int,
+    soft_floor: int,
+    slot_weights_micros: I64,
+    slots: int,
+    prices: I64,
+) -> int:
+    """Prices the slots of an opportunity without a deal; returns how many are sold."""
+    sold = 0
+    while sold < slots and ladder[sold] >= floor:
+        sold += 1
+    if sold > 0:
+        price_slots(rule, ladder, floor, soft_floor, slot_weights_micros, slots, sold, prices)
+    return sold
+
+
+@bare_kernel
+def count_shown(sold: int, draw: float, shown_below: F32) -> int:
+    """Returns how many of the sold slots are exposed."""
+    shown = 0
+    while shown < sold and draw < shown_below[shown]:
+        shown += 1
+    return shown
+
+
+@bare_kernel
 def mark_broke(
     winner: I32, prices: I64, shown: int, budget_micros: I64, spend_micros: I64, status: U8
 ) -> bool:
@@ -213,12 +248,17 @@ def sell_block(
     winner: I32,
     prices: I64,
     shown_below: F32,
+    weight: F32,
     value: F32,
     floor_micros: F32,
     soft_floor_micros: F32,
     exposure_draw: F32,
     slot_count: U8,
     rule: U8,
+    deal: U8,
+    deals: Deals,
+    deal_accounts: DealAccounts,
+    deal_scratch: DealScratch,
     slot_weights_micros: I64,
     min_remaining_micros: int,
     budget_micros: I64,
@@ -243,25 +283,31 @@ def sell_block(
     prices[K] is scratch, shown_below[K] the slot weights; the others are those of ``clear_tick``.
     """
     slots = slot_weights_micros.shape[0]
+    has_deals = deals.floor_micros.shape[0] > 0
     for j in range(count):
         n = lo + j
         here = min(np.int64(slot_count[n]), slots)
         bids, who = ladder[j], winner[j]
-        floor = np.int64(floor_micros[n])
+        floor, soft = np.int64(floor_micros[n]), np.int64(soft_floor_micros[n])
+        is_dealt = has_deals and deal[n] > 0
+        if is_dealt:
+            d = np.int64(deal[n]) - 1
+            sold = sell_dealt(
+                n, d, here, weight, value, status, rule[n], floor, soft, _BID_MAX,
+                slot_weights_micros, deals, deal_scratch, bids, who, prices,
+            )  # fmt: skip
+            floor = entry_floor(d, deals, floor)
+        else:
+            sold = sell_open(rule[n], bids, floor, soft, slot_weights_micros, here, prices)
         min_to_win_micros[n] = np.float32(max(bids[here], floor))
         min_to_enter_micros[n] = np.float32(max(bids[max(here - 1, 0)], floor))
-        sold = 0
-        while sold < here and bids[sold] >= floor:
-            sold += 1
         if sold == 0:
             continue
-        soft = np.int64(soft_floor_micros[n])
-        price_slots(rule[n], bids, floor, soft, slot_weights_micros, here, sold, prices)
-        shown = 0
-        while shown < sold and exposure_draw[n] < shown_below[shown]:
-            shown += 1
+        shown = count_shown(sold, exposure_draw[n], shown_below)
         if mark_broke(who, prices, shown, budget_micros, spend_micros, status):
             return j, written
+        if is_dealt:
+            book_deal(np.int64(deal[n]) - 1, shown, who, prices, deal_scratch, deal_accounts)
         for k in range(sold):
             wins[who[k]] += 1
         has_out = False
@@ -409,11 +455,12 @@ def sell_whole_block(
     min_to_enter_micros: F32,
     before: tuple[I64, I64, I64, F64, I64],
 ) -> int:
-    """Sells a block as ``sell_block`` if nobody is out; returns how many exposures are written.
+    """Sells a block without deals as ``sell_block`` if nobody is out.
 
+    Returns how many exposures are written, or -1 where somebody is out: nothing is sold then.
     It sells as if money were no matter and looks at the end: spend only grows, so whoever then has
     min_remaining_micros left could pay every price on the way. Where somebody has less, accounts
-    are set back and -1 is returned. prices[L, K] is scratch, and so is ``before`` (what
+    are set back. prices[L, K] is scratch, and so is ``before`` (what
     ``copy_accounts`` fills). Nothing branches on a coin: slots that are not shown are written too,
     and overwritten by the next.
     """
@@ -474,6 +521,17 @@ def sell_whole_block(
     return -1
 
 
+@bare_kernel
+def has_deal(deal: U8, deals: Deals, lo: int, count: int) -> bool:
+    """Returns whether one of opportunities lo .. lo + count carries a deal."""
+    if deals.floor_micros.shape[0] == 0:
+        return False
+    is_any = False
+    for n in range(lo, lo + count):
+        is_any |= deal[n] > 0
+    return is_any
+
+
 @kernel
 def clear_tick(
     weight: F32,
@@ -483,6 +541,10 @@ def clear_tick(
     exposure_draw: F32,
     slot_count: U8,
     rule: U8,
+    deal: U8,
+    deals: Deals,
+    deal_accounts: DealAccounts,
+    deal_scratch: DealScratch,
     slot_weights_micros: I64,
     min_remaining_micros: int,
     budget_micros: I64,
@@ -505,12 +567,16 @@ def clear_tick(
 
     Args:
         weight: [A] micros per unit of value.
-        value: [A, n]; this and the next five are ``seam.Supply``.
+        value: [A, n]; this and the next seven are ``seam.Supply``.
         floor_micros: [n].
         soft_floor_micros: [n].
         exposure_draw: [n].
         slot_count: [n].
         rule: [n].
+        deal: [n]; [0] where there are no deals.
+        deals: [D].
+        deal_accounts: [D, A] changed in place.
+        deal_scratch: [K + 1]; [0] where there are no deals.
         slot_weights_micros: [K].
         min_remaining_micros: an agent with less is out; at least 1.
         budget_micros: [A]; this and the next five are ``seam.Accounts``, changed in place.
@@ -561,37 +627,39 @@ def clear_tick(
         else:
             rank_narrow(value, weight, status, lo, m, narrow_key, narrow_top)
             read_narrow(narrow_top, m, ladder, winner)
-        after = sell_whole_block(
-            lo,
-            m,
-            ladder,
-            winner,
-            block_prices,
-            shown_below,
-            value,
-            floor_micros,
-            soft_floor_micros,
-            exposure_draw,
-            slot_count,
-            rule,
-            slot_weights_micros,
-            min_remaining_micros,
-            budget_micros,
-            spend_micros,
-            status,
-            wins,
-            exposures,
-            value_sum,
-            revenue_micros,
-            written,
-            opportunity,
-            slot,
-            agent,
-            price_micros,
-            min_to_win_micros,
-            min_to_enter_micros,
-            before,
-        )
+        after = -1
+        if not has_deal(deal, deals, lo, m):
+            after = sell_whole_block(
+                lo,
+                m,
+                ladder,
+                winner,
+                block_prices,
+                shown_below,
+                value,
+                floor_micros,
+                soft_floor_micros,
+                exposure_draw,
+                slot_count,
+                rule,
+                slot_weights_micros,
+                min_remaining_micros,
+                budget_micros,
+                spend_micros,
+                status,
+                wins,
+                exposures,
+                value_sum,
+                revenue_micros,
+                written,
+                opportunity,
+                slot,
+                agent,
+                price_micros,
+                min_to_win_micros,
+                min_to_enter_micros,
+                before,
+            )
         if after >= 0:
             written = after
             lo += m
@@ -603,12 +671,17 @@ def clear_tick(
             winner,
             prices,
             shown_below,
+            weight,
             value,
             floor_micros,
             soft_floor_micros,
             exposure_draw,
             slot_count,
             rule,
+            deal,
+            deals,
+            deal_accounts,
+            deal_scratch,
             slot_weights_micros,
             min_remaining_micros,
             budget_micros,

@@ -21,11 +21,13 @@ from market.kernels import at_opportunity, mix, normal, stream, uniform
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 U64 = npt.NDArray[np.uint64]
 
 _EXPOSURE = int(Purpose.EXPOSURE)
+_DEAL = int(Purpose.DEAL)
 _CONVERSION = int(Purpose.CONVERSION)
 _TRAFFIC = int(Purpose.TRAFFIC)
 _CATEGORY_FACTOR = int(Purpose.CATEGORY_FACTOR)
@@ -66,6 +68,19 @@ def exposure_draws(seed: int, period: int, first: int, out: F32) -> None:
     for j in range(out.shape[0]):
         own = at_opportunity(key, np.uint64(period), np.uint64(first + j))
         out[j] = np.float32(mix(own) >> _S40) * np.float32(2.0**-24)
+
+
+@kernel
+def deal_draws(seed: int, period: int, first: int, shares: F64, out: U8) -> None:
+    """Fills out[n] with the deals that opportunities carry; shares[D] are cumulated, 0 = none."""
+    key = stream(seed, _DEAL)
+    for j in range(out.shape[0]):
+        own = at_opportunity(key, np.uint64(period), np.uint64(first + j))
+        drawn = uniform(own, 0)
+        d = 0
+        while d < shares.shape[0] and drawn >= shares[d]:
+            d += 1
+        out[j] = d + 1 if d < shares.shape[0] else 0
 
 
 @kernel

@@ -6,7 +6,7 @@ schema is an error that names it; so is a value that breaks a rule.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -15,7 +15,11 @@ from msgspec import Meta
 from market.auction import AGENTS_MAX, Rule
 from market.errors import BadInput
 from market.kernels_control import CONSTANT, PACING, PID
+from simulator.period.seam import Deals
 from simulator.scenario import read_as, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Amount = Annotated[float, Meta(gt=0.0, le=1e9)]
@@ -32,6 +36,9 @@ RULES = {
     "gsp": Rule.GSP,
     "vcg": Rule.VCG,
 }
+DEALS_MAX = 255
+"""The deal of an opportunity is a byte."""
+SHARES_ROUNDING = 1e-9
 LAWS = {"constant": CONSTANT, "pid": PID, "pacing": PACING}
 
 
@@ -93,6 +100,26 @@ class Auction(_Part, frozen=True):
     min_remaining_micros: Annotated[int, Meta(ge=1, le=10**15)] = 1
 
 
+class Deal(_Part, frozen=True):
+    """A deal that some opportunities carry, in the words of OpenRTB; see ``seam.Deals``.
+
+    Attributes:
+        id: as reports show it.
+        share: of the opportunities that carry it; each carries one deal at most.
+        floor_micros: ``bidfloor``, per exposure; at fixed price the agreed price.
+        at: auction type: 1 first price, 2 second price, 3 fixed price; absent: the auction's rule.
+        wseat: numbers of the agents that may use it, from 0; empty = all.
+        private_auction: whether these opportunities take bids on the deal only.
+    """
+
+    id: Annotated[str, Meta(min_length=1)]
+    share: Share
+    floor_micros: Annotated[int, Meta(ge=1, le=10**12)]
+    at: Literal[1, 2, 3] | None = None
+    wseat: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    private_auction: bool = False
+
+
 class Law(_Part, frozen=True):
     """A control law and its gain (``market.kernels_control``)."""
 
@@ -149,6 +176,7 @@ class PeriodScenario(_Part, frozen=True):
 
     Attributes:
         ticks: of a period.
+        deals: that opportunities may carry.
         price_process: needed by environments without competitors that react.
         campaign: needed by environments.
     """
@@ -158,6 +186,7 @@ class PeriodScenario(_Part, frozen=True):
     values: Values
     auction: Auction
     advertisers: Advertisers
+    deals: tuple[Deal, ...] = ()
     price_process: PriceProcess | None = None
     campaign: Campaign | None = None
 
@@ -212,11 +241,64 @@ class PeriodScenario(_Part, frozen=True):
             f"times {len(people.cost_limits)} cost limits there must be at most {AGENTS_MAX}",
         )  # fmt: skip
         _rule(people.laws, "/advertisers/laws", "empty", "must hold at least one law")
+        check_deals(self.deals, self.agent_count)
+        total = sum(deal.share for deal in self.deals)
+        _rule(
+            total <= 1.0 + SHARES_ROUNDING, "/deals", f"{total:.6g} in all",
+            "must not hold shares above 1: an opportunity carries one deal at most",
+        )  # fmt: skip
+        _rule(
+            not self.deals or self.campaign is None, "/deals", f"{len(self.deals)} deals",
+            "must be absent where /campaign is given: environments know no deals",
+        )  # fmt: skip
 
     @property
     def agent_count(self) -> int:
         """A."""
         return self.advertisers.categories * len(self.advertisers.cost_limits)
+
+
+class _Terms(Protocol):
+    """What deals of all scenarios share."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def wseat(self) -> tuple[int, ...]: ...
+    @property
+    def at(self) -> int | None: ...
+    @property
+    def private_auction(self) -> bool: ...
+
+
+def check_deals(deals: Sequence[_Terms], agent_count: int) -> None:
+    """Checks the ids and seats of a scenario's deals.
+
+    Raises:
+        BadInput: one breaks a rule; the pointer names the field.
+    """
+    names = [deal.id for deal in deals]
+    _rule(len(set(names)) == len(names), "/deals", names, "must have distinct ids")
+    _rule(len(names) <= DEALS_MAX, "/deals", len(names), f"must be at most {DEALS_MAX}")
+    for i, deal in enumerate(deals):
+        seats = list(deal.wseat)
+        _rule(
+            len(set(seats)) == len(seats) and max(seats, default=0) < agent_count,
+            f"/deals/{i}/wseat", seats, f"must be distinct agents, each below {agent_count}",
+        )  # fmt: skip
+
+
+def deals_of(deals: Sequence[_Terms], floor_micros: Sequence[int], agent_count: int) -> Deals:
+    """Returns the deals of a scenario as the engine takes them; floors are of one exposure."""
+    may_use = np.zeros((len(deals), agent_count), np.uint8)
+    for row, deal in zip(may_use, deals, strict=True):
+        row[list(deal.wseat) or slice(None)] = 1
+    return Deals(
+        floor_micros=np.array(floor_micros, np.int64),
+        auction_type=np.array([deal.at or 0 for deal in deals], np.uint8),
+        is_private=np.array([deal.private_auction for deal in deals], np.uint8),
+        may_use=may_use,
+    )
 
 
 def load(name: str) -> PeriodScenario:

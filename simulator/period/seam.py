@@ -13,7 +13,7 @@ bids ``weights[a] * value[a, j]``: a bid is linear in what the bidder believes, 
 for all slots of an opportunity.
 
 Dimension names: A = agents, n = opportunities of the tick, K = slots at most, T = ticks,
-E = exposures of the tick.
+E = exposures of the tick, D = deals.
 
 Rules for a world:
 
@@ -59,6 +59,49 @@ STATUS_OUT = 2
 """Status of an agent that could not pay a price: it does not bid again in this period."""
 
 
+class Deals(NamedTuple):
+    """The deals of a period: on which terms some agents buy some opportunities.
+
+    An opportunity carries one deal or none (``Supply.deal``). Every agent makes one bid: whoever
+    may use the deal and reaches its floor bids on the deal, whose floor replaces both floors of
+    the opportunity; everybody else bids in the open auction, which a private auction does not have.
+
+    * At a fixed price (a preferred deal) bids on the deal have the first look: they take the best
+      slots, the highest bid first, and pay the agreed price.
+    * Otherwise (a private marketplace) bids on the deal and open bids compete by price, and each
+      winner pays by its own terms: its own bid at first price; at second price the next lower bid
+      that takes part, at least the deal's floor; where the deal says nothing, what the rule of the
+      opportunity makes of the same bids and the deal's floor.
+
+    Source: OpenRTB 2.6, 3.2.11 (``Pmp``), 3.2.12 (``Deal``). How deals rank against open bids is
+    left to exchanges there; first look at fixed price is the trade's meaning of a preferred deal.
+
+    Attributes:
+        floor_micros: [D] ``bidfloor``, of one exposure; the agreed price at fixed price. >= 1.
+        auction_type: [D] ``at``: 0 = as the opportunity, 1 first price, 2 second price, 3 fixed
+            price.
+        is_private: [D] ``private_auction`` of opportunities that carry it: 1 = deal bids only.
+        may_use: [D, A] 1 where the agent is one of the deal's seats (``wseat``).
+    """
+
+    floor_micros: I64
+    auction_type: U8
+    is_private: U8
+    may_use: U8
+
+
+class DealAccounts(NamedTuple):
+    """What was sold on deals in a period; part of what ``Accounts`` say. Changed in place.
+
+    Attributes:
+        exposures: [D, A] slots won on the deal and shown.
+        spend_micros: [D, A] charged for them.
+    """
+
+    exposures: I64
+    spend_micros: I64
+
+
 class Supply(NamedTuple):
     """What is on offer in one tick; ``world.fill`` writes every element, the engine reads.
 
@@ -77,6 +120,8 @@ class Supply(NamedTuple):
         slot_count: [n] slots of this opportunity, 0 to K.
         rule: [n] ``market.auction.Rule`` of this opportunity; several slots at second price are
             sold by GSP.
+        deal: [n] 0 = none, d = row d - 1 of ``deals``. A world without deals need not write it.
+        deals: those of the world, the same in all ticks; the engine fills it in.
     """
 
     value: F32
@@ -85,6 +130,8 @@ class Supply(NamedTuple):
     exposure_draw: F32
     slot_count: U8
     rule: U8
+    deal: U8
+    deals: Deals
 
 
 class Exposures(NamedTuple):
@@ -106,7 +153,9 @@ class Exposures(NamedTuple):
 class Feedback(NamedTuple):
     """What a tick's auctions tell of the competition, per opportunity; at least the floor.
 
-    Where an opportunity has no slots, both are the highest bid.
+    Where an opportunity has no slots, both are the highest bid. Where it carries a deal, both are
+    of the bids that took part, in their order, and at least the floor of whoever may still enter:
+    the deal's in a private auction, the opportunity's otherwise.
 
     Attributes:
         min_to_win_micros: [n] bid of the first agent without a slot: with a bid above it, a winner
@@ -164,6 +213,11 @@ class World(Protocol):
         """[K] probability that a sold slot is exposed, times 10^6: above 0, never increasing."""
         ...
 
+    @property
+    def deals(self) -> Deals:
+        """The deals that opportunities may carry; ``no_deals`` where there are none."""
+        ...
+
     def fill(self, tick: int, first: int, supply: Supply) -> None:
         """Writes what is on offer in ``tick``, whose first opportunity has the number ``first``."""
         ...
@@ -200,7 +254,23 @@ def new_accounts(budget_micros: I64) -> Accounts:
     )
 
 
-def new_supply(agent_count: int, opportunity_count: int) -> Supply:
+def no_deals(agent_count: int) -> Deals:
+    """Returns the deals of a world that has none."""
+    return Deals(
+        floor_micros=np.zeros(0, np.int64),
+        auction_type=np.zeros(0, np.uint8),
+        is_private=np.zeros(0, np.uint8),
+        may_use=np.zeros((0, agent_count), np.uint8),
+    )
+
+
+def new_deal_accounts(deals: Deals) -> DealAccounts:
+    """Returns what was sold on deals at the start of a period: nothing."""
+    shape = deals.may_use.shape
+    return DealAccounts(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+
+
+def new_supply(agent_count: int, opportunity_count: int, deals: Deals | None = None) -> Supply:
     """Returns arrays of one tick for a world to fill."""
     n = opportunity_count
     return Supply(
@@ -210,4 +280,6 @@ def new_supply(agent_count: int, opportunity_count: int) -> Supply:
         exposure_draw=np.zeros(n, np.float32),
         slot_count=np.zeros(n, np.uint8),
         rule=np.zeros(n, np.uint8),
+        deal=np.zeros(n, np.uint8),
+        deals=no_deals(agent_count) if deals is None else deals,
     )

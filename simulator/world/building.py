@@ -8,6 +8,7 @@ Dimension names: as in ``simulator.world.tables``.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from market.chance import Purpose
 from market.errors import BadInput
 from market.money import MICROS
 from simulator.period.engine import Agents
-from simulator.period.scenario import LAWS, RULES
+from simulator.period.scenario import LAWS, RULES, deals_of
 from simulator.period.seam import VALUE_MAX
 from simulator.world.draws import cdf, normals, uniforms
 from simulator.world.mechanisms import Mechanism
@@ -33,6 +34,7 @@ from simulator.world.tables import (
 from simulator.world.traffic import build_traffic
 
 if TYPE_CHECKING:
+    from simulator.period.seam import Deals
     from simulator.world.scenario import WorldScenario
     from simulator.world.tables import F32, F64, I64
 
@@ -66,6 +68,7 @@ def build_tables(scenario: WorldScenario) -> Tables:
         traffic=traffic,
         effects=_effects(scenario),
         orders=orders,
+        deals=_deals(scenario),
     )
 
 
@@ -285,10 +288,27 @@ def _scenes(scenario: WorldScenario) -> SceneArrays:
         ),
         slots=np.array([place.slots for _, place in places], np.uint8),
         rule=np.array([int(RULES[place.rule]) for _, place in places], np.uint8),
+        deal_cdf=_deal_cdf(scenario),
         device_click=np.array([each.click * has_devices for each in devices], np.float32),
         device_cart=np.array([each.cart * has_devices for each in devices], np.float32),
         region_cart=np.array([each.cart * has_geo for each in regions], np.float32),
     )
+
+
+def _deals(scenario: WorldScenario) -> Deals:
+    floors = [ceil(deal.floor_cpm_micros / 1000) for deal in scenario.deals]
+    return deals_of(scenario.deals, floors, scenario.agents.count)
+
+
+def _deal_cdf(scenario: WorldScenario) -> F64:
+    """Returns [S, D] cumulated shares; without the mechanism no opportunity carries a deal."""
+    is_on = scenario.has(Mechanism.DEALS)
+    rows = [
+        [deal.share * is_on * (deal.publisher in ("", publisher.name)) for deal in scenario.deals]
+        for publisher in scenario.publishers
+        for _ in publisher.placements
+    ]
+    return np.cumsum(np.array(rows, np.float64), axis=1)
 
 
 _HAS_SOFT_FLOOR = (Rule.SECOND_PRICE, Rule.GSP)

@@ -327,6 +327,14 @@ def _write(tick: int, u: int, effects: Effects, state: UserState) -> None:
 
 
 @bare_kernel
+def end_period(ticks: int, effects: Effects, state: UserState) -> None:
+    """Brings what users remember up to the end of a period, and counts from there."""
+    for u in range(state.head.shape[0]):
+        _write(ticks, u, effects, state)
+        state.head[u, WRITTEN] = 0
+
+
+@bare_kernel
 def _meet(u: int, a: int, state: UserState) -> int:
     """Returns where a user remembers an agent from now on."""
     i = _place_of(u, a, state)

@@ -52,6 +52,7 @@ _VISITOR = int(Purpose.WORLD_VISITOR)
 _FLOOR = int(Purpose.WORLD_FLOOR)
 _ROTATION = int(Purpose.WORLD_ROTATION)
 _EXPOSURE = int(Purpose.EXPOSURE)
+_DEAL = int(Purpose.DEAL)
 
 _S32 = np.uint64(32)
 _ONE = np.float32(1.0)
@@ -226,12 +227,15 @@ def draw_terms(
     exposure_draw: F32,
     slot_count: U8,
     rule: U8,
+    deal: U8,
 ) -> None:
     """Fills under which terms a tick's opportunities are sold; see ``seam.Supply``; all [n]."""
     floor_base = base_key(seed, _FLOOR, period)
     exposure_base = base_key(seed, _EXPOSURE, period)
     median, sigma, soft = scenes.floor_micros, scenes.floor_sigma, scenes.soft_floor_factor
     slots, rules = scenes.slots, scenes.rule
+    deal_base, deal_cdf = base_key(seed, _DEAL, period), scenes.deal_cdf
+    deals = deal_cdf.shape[1]
     for j in range(scene.shape[0]):
         s = scene[j]
         asked = 1.0
@@ -246,6 +250,12 @@ def draw_terms(
         exposure_draw[j] = math.floor(drawn * _TWO24) / _TWO24
         slot_count[j] = slots[s]
         rule[j] = rules[s]
+        if deals > 0:
+            drawn = uniform(named_key(deal_base, tick, j), 0)
+            d = 0
+            while d < deals and drawn >= deal_cdf[s, d]:
+                d += 1
+            deal[j] = d + 1 if d < deals else 0
 
 
 @bare_kernel

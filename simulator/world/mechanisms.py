@@ -47,6 +47,8 @@ class Mechanism(enum.StrEnum):
     """An exposure may stay out of view; then nothing comes of it."""
     FLOORS = "floors"
     """Sellers ask for a least price."""
+    DEALS = "deals"
+    """Some agents buy some opportunities on terms of their own."""
     CHANNELS = "channels"
     """Channels differ in audience, in how people respond and in floors."""
     CARTS = "carts"

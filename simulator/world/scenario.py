@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from market.errors import BadInput
 from market.money import CURRENCY_NUMBERS
-from simulator.period.scenario import Law
+from simulator.period.scenario import SHARES_ROUNDING, Law, check_deals
 from simulator.scenario import read_as, text_of
 from simulator.world.mechanisms import Mechanism
 
@@ -256,6 +256,28 @@ class Publisher(_Part, frozen=True, kw_only=True):
     placements: tuple[Placement, ...]
 
 
+class Deal(_Part, frozen=True):
+    """A deal that some opportunities carry, in the words of OpenRTB; see ``seam.Deals``.
+
+    Attributes:
+        id: as reports show it.
+        share: of the opportunities that carry it; each carries one deal at most.
+        floor_cpm_micros: ``bidfloor``; at fixed price the agreed price.
+        publisher: name of the only one who sells on it; "" = all.
+        at: auction type: 1 first price, 2 second price, 3 fixed price; absent: the placement's.
+        wseat: numbers of the agents that may use it, from 0; empty = all.
+        private_auction: whether these opportunities take bids on the deal only.
+    """
+
+    id: Annotated[str, Meta(min_length=1)]
+    share: Annotated[float, Meta(gt=0.0, le=1.0)]
+    floor_cpm_micros: Annotated[int, Meta(ge=1, le=10**12)]
+    publisher: str = ""
+    at: Literal[1, 2, 3] | None = None
+    wseat: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    private_auction: bool = False
+
+
 class Channel(_Part, frozen=True, kw_only=True):
     """A kind of media: feed, search, short video, live room.
 
@@ -387,6 +409,9 @@ class WorldScenario(_Part, frozen=True, kw_only=True):
         tick_count: ticks of a day.
         opportunity_count: of a day without shocks.
         slot_weights: [K] probability that a sold slot is exposed, never increasing.
+        is_carried: whether users go from one period to the next with their needs, memories and
+            carts, and orders with their delays; else each period starts anew, and periods are
+            independent.
         off: mechanisms that are switched off.
         hour_shapes: 24 weights by local hour, midnight first.
     """
@@ -397,6 +422,7 @@ class WorldScenario(_Part, frozen=True, kw_only=True):
     tick_count: Annotated[int, Meta(ge=1, le=1_440)] = 48
     opportunity_count: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 500_000
     slot_weights: tuple[Annotated[float, Meta(gt=0.0, le=1.0)], ...] = (1.0, 0.8, 0.48)
+    is_carried: bool = False
     off: tuple[Mechanism, ...] = ()
     users: Users
     responses: Responses = Responses()
@@ -406,6 +432,7 @@ class WorldScenario(_Part, frozen=True, kw_only=True):
     agents: Agents = Agents()
     channels: tuple[Channel, ...]
     publishers: tuple[Publisher, ...]
+    deals: tuple[Deal, ...] = ()
     organic: Organic = Organic()
     orders: Orders = Orders()
     attribution: Attribution = Attribution()
@@ -433,6 +460,7 @@ class WorldScenario(_Part, frozen=True, kw_only=True):
         self._check_users()
         self._check_products()
         self._check_scenes()
+        self._check_deals()
         _rule(self.agents.laws, "/agents/laws", "empty", "must hold at least one law")
         for i, shock in enumerate(self.shocks):
             _rule(
@@ -507,6 +535,21 @@ class WorldScenario(_Part, frozen=True, kw_only=True):
                     f"{at}/placements/{j}/slots", placement.slots,
                     "must be 1 at second price: with several slots that is gsp",
                 )  # fmt: skip
+
+    def _check_deals(self) -> None:
+        check_deals(self.deals, self.agents.count)
+        known = [publisher.name for publisher in self.publishers]
+        for i, deal in enumerate(self.deals):
+            _rule(
+                deal.publisher in ("", *known), f"/deals/{i}/publisher", deal.publisher,
+                f"must be one of {', '.join(known)}, or absent for all",
+            )  # fmt: skip
+        for name in known:
+            total = sum(deal.share for deal in self.deals if deal.publisher in ("", name))
+            _rule(
+                total <= 1.0 + SHARES_ROUNDING, "/deals", f"{total:.6g} in all for '{name}'",
+                "must not hold shares above 1: an opportunity carries one deal at most",
+            )  # fmt: skip
 
     def _check_channel(self, name: str, at: str) -> None:
         known = [channel.name for channel in self.channels]

@@ -4,7 +4,8 @@ A mechanism that is off is a neutral number here (an effect of 0, a factor of 1)
 know no switches. ``building`` makes the tables of a scenario.
 
 Dimension names: U = users, A = agents, K = interests, J = attributes of style, G = creatives of an
-agent, C = categories, S = scenes, M = channels, R = regions, D = devices, T = ticks.
+agent, C = categories, S = scenes, M = channels, R = regions, D = devices (of
+deal_cdf: deals), T = ticks.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from simulator.period.seam import Deals
     from simulator.world.scenario import WorldScenario
 
 F32 = npt.NDArray[np.float32]
@@ -121,6 +123,8 @@ class SceneArrays(NamedTuple):
         soft_floor_factor: [S].
         slots: [S].
         rule: [S] ``market.auction.Rule``.
+        deal_cdf: [S, D] shares of opportunities that carry each deal, cumulated; above the last
+            they carry none.
         device_click, device_cart: [D] effects of devices.
         region_cart: [R] effects of regions.
     """
@@ -134,6 +138,7 @@ class SceneArrays(NamedTuple):
     soft_floor_factor: F64
     slots: U8
     rule: U8
+    deal_cdf: F64
     device_click: F32
     device_cart: F32
     region_cart: F32
@@ -226,3 +231,4 @@ class Tables(NamedTuple):
     traffic: TrafficArrays
     effects: Effects
     orders: OrderEffects
+    deals: Deals

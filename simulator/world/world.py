@@ -1,7 +1,9 @@
 """One period of a world, as the period engine runs it (``simulator.period.seam.World``).
 
-Users start a period with needs and without memory of exposures. What accounts say is what reports
-say (``attribution``, delays, returns); the truth is in ``orders`` and ``incrementality``.
+Users start a period with needs and without memory of exposures, or as the period before left them
+(``Carried``): then a run of two periods is two runs of one, with the first's ``carried`` handed
+to the second. What accounts say is what reports say (``attribution``, delays, returns); the truth
+is in ``orders`` and ``incrementality``.
 
 Dimension names: as in ``simulator.world.tables``; n = opportunities of a tick, E = exposures.
 """
@@ -14,10 +16,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from market.errors import BadInput
 from market.money import MICROS
-from simulator.period.engine import run_periods
+from simulator.period.engine import run_period, run_periods
 from simulator.world import kernels_outcome, kernels_values
 from simulator.world.building import agents_of, lag_ticks_of
+from simulator.world.carrying import (
+    DUE_DTYPE,
+    Carried,
+    check_carried,
+    copied,
+    new_state,
+    turned,
+)
 from simulator.world.kernels_outcome import (
     CARTED,
     CLICKED,
@@ -33,12 +44,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.period.engine import PeriodResult
-    from simulator.period.seam import I64, Accounts, Exposures, Supply
+    from simulator.period.seam import I64, Accounts, Deals, Exposures, Supply
     from simulator.world.orders import Incrementality
     from simulator.world.tables import Tables
 
+    _Due = tuple[npt.NDArray[np.int32], I64, I64]
+
 _STEP_ZERO = 1 << 24
 """Number of the first tick among those in which needs arise: some lie before the period."""
+_DAYS_OF_LOSS = 31
+"""Orders that fall due later than so many periods meet no tracking loss."""
 _HALF_LIVES_BEFORE = 6
 """Needs that arose longer ago than so many half-lives are left out: 1.6 % of what is felt."""
 
@@ -53,23 +68,45 @@ class Funnel(NamedTuple):
 
 
 class PeriodWorld:
-    """One period of a world. Serves once; periods share tables and nothing else."""
+    """One period of a world. Serves once; periods share tables, and what is carried."""
 
-    def __init__(self, tables: Tables, seed: int, period: int) -> None:
-        """Starts the period with this number; draws the needs that users come with."""
+    def __init__(
+        self, tables: Tables, seed: int, period: int, carried: Carried | None = None
+    ) -> None:
+        """Starts the period with this number.
+
+        Args:
+            tables: of the scenario.
+            seed: of what happens.
+            period: its number.
+            carried: what the period before left; None = users come with needs drawn for this
+                period, and remember nothing.
+
+        Raises:
+            BadInput: ``carried`` is not of the period before, or of another world.
+        """
         self._tables, self._seed, self._period = tables, seed, period
-        users, agents = tables.users.region.shape[0], tables.agents.category.shape[0]
-        categories = tables.traffic.need_cdf.shape[0]
-        self._state = UserState(
-            need=np.zeros((users, categories), np.float32),
-            made=np.zeros((users, categories), np.float32),
-            made_alone=np.zeros((users, categories), np.float32),
-            memory=np.empty((users, agents, 3), np.float32),
-            head=np.zeros((users, 2), np.int32),
-        )
-        decay = tables.effects.need_decay
-        for age in range(math.ceil(_HALF_LIVES_BEFORE * math.log(0.5) / math.log(decay)), -1, -1):
-            self._raise_needs(-age, decay**age)
+        agents, categories = self.agent_count, tables.traffic.need_cdf.shape[0]
+        ticks = tables.scenario.tick_count
+        self._is_handed_on = tables.scenario.is_carried
+        self._age = 0
+        # What accounts are told at the end of each tick, and last of all after the period.
+        self._told: list[list[_Due]] = [[] for _ in range(ticks + 1)]
+        self._later: list[npt.NDArray[np.void]] = []
+        if carried is None:
+            self._state = new_state(tables)
+            decay = tables.effects.need_decay
+            oldest = math.ceil(_HALF_LIVES_BEFORE * math.log(0.5) / math.log(decay))
+            for age in range(oldest, -1, -1):
+                self._raise_needs(-age, decay**age)
+        else:
+            check_carried(carried, tables, period)
+            self._age = carried.age
+            self._state = copied(carried.state)
+            self._tables = tables._replace(users=turned(tables.users, ticks * carried.age))
+            due = carried.due
+            self._tell_at(due["tick"], due["agent"], due["conversions"], due["micros"])
+        self._tracking_loss = _tracking_loss(tables)
         largest = int(tables.traffic.counts.max(initial=0))
         self._room = Crowd(
             np.zeros(largest, np.int32), np.zeros(largest, np.int32), np.zeros(largest, np.float32)
@@ -80,10 +117,6 @@ class PeriodWorld:
             tables.users.taste.shape[1], tables.users.style.shape[1], categories, agents
         )
         self._orders: list[npt.NDArray[np.void]] = []
-        # What accounts are told at the end of each tick, and last of all after the period.
-        self._told: list[list[tuple[npt.NDArray[np.int32], I64, I64]]] = [
-            [] for _ in range(tables.scenario.tick_count + 1)
-        ]
         self._funnel = Funnel(*(np.zeros(agents, np.int64) for _ in Funnel._fields))
 
     @property
@@ -103,6 +136,11 @@ class PeriodWorld:
         return np.round(weights * MICROS).astype(np.int64)
 
     @property
+    def deals(self) -> Deals:
+        """The scenario's deals, in the order of the file."""
+        return self._tables.deals
+
+    @property
     def funnel(self) -> Funnel:
         """How far the exposures came so far, by agent."""
         return self._funnel
@@ -116,6 +154,14 @@ class PeriodWorld:
     def state(self) -> UserState:
         """The users as of the end of the last tick that was settled; do not write."""
         return self._state
+
+    @property
+    def carried(self) -> Carried:
+        """What this period leaves to the next; whole once its last tick is settled."""
+        state = copied(self._state)
+        kernels_outcome.end_period(self._tables.scenario.tick_count, self._tables.effects, state)
+        due = np.concatenate([np.zeros(0, DUE_DTYPE), *self._later])
+        return Carried(self._period, self._age + 1, state, due)
 
     @property
     def orders(self) -> npt.NDArray[np.void]:
@@ -158,6 +204,7 @@ class PeriodWorld:
             supply.exposure_draw,
             supply.slot_count,
             supply.rule,
+            supply.deal,
         )
         kernels_values.fill_values(
             tick,
@@ -215,7 +262,7 @@ class PeriodWorld:
         self._raise_needs(tick + 1, 1.0)
 
     def finish(self, accounts: Accounts) -> None:
-        """Books what falls due after the last tick."""
+        """Books what falls due after the last tick, unless it is handed on."""
         self._book(self._tables.scenario.tick_count, accounts)
 
     def _raise_needs(self, tick: int, factor: float) -> None:
@@ -319,7 +366,7 @@ class PeriodWorld:
             remembered,
             tables.agents,
             tables.orders,
-            tables.traffic.tracking_loss,
+            self._tracking_loss,
             found,
         )
         for name, column in found._asdict().items():
@@ -327,17 +374,32 @@ class PeriodWorld:
 
     def _tell(self, tick: int, rows: npt.NDArray[np.void]) -> None:
         """Keeps what accounts will be told of the reported orders, by when."""
-        last = len(self._told) - 1
         known = rows[rows["is_reported"] == 1]
         brought = known["first_micros"] + known["repeat_micros"] + known["in_app_micros"]
         ones, zeros = np.ones(known.shape[0], np.int64), np.zeros(known.shape[0], np.int64)
         events = [("due_tick", ones, brought), ("refund_tick", zeros, -known["refund_micros"])]
         for name, count, micros in events:
-            when = np.minimum(known[name], last)
-            for at in np.unique(when).tolist():
-                here = when == at
-                assert at >= tick
-                self._told[at].append((known["agent"][here], count[here], micros[here]))
+            assert (known[name] >= tick).all()
+            self._tell_at(known[name], known["agent"], count, micros)
+
+    def _tell_at(self, when: I64, agent: npt.NDArray[np.int32], count: I64, micros: I64) -> None:
+        """Keeps what accounts will be told at these ticks.
+
+        What lies beyond the period is handed on, or told at its end where no period follows.
+        """
+        last = self._tables.scenario.tick_count
+        is_later = when >= last
+        if self._is_handed_on and is_later.any():
+            rows = np.zeros(int(is_later.sum()), DUE_DTYPE)
+            rows["tick"], rows["agent"] = when[is_later] - last, agent[is_later]
+            rows["conversions"], rows["micros"] = count[is_later], micros[is_later]
+            self._later.append(rows)
+            when, agent = when[~is_later], agent[~is_later]
+            count, micros = count[~is_later], micros[~is_later]
+        when = np.minimum(when, last)
+        for at in np.unique(when).tolist():
+            here = when == at
+            self._told[at].append((agent[here], count[here], micros[here]))
 
     def _book(self, tick: int, accounts: Accounts) -> None:
         for agent, count, micros in self._told[tick]:
@@ -346,17 +408,52 @@ class PeriodWorld:
         self._told[tick] = []
 
 
+def _tracking_loss(tables: Tables) -> npt.NDArray[np.float64]:
+    """Returns the share of orders that are not reported by tick; the last holds ever after."""
+    loss = tables.traffic.tracking_loss
+    if not tables.scenario.is_carried:
+        return loss
+    # Days are alike: what falls due on a later one meets that day's hours.
+    return np.concatenate([np.tile(loss[:-1], _DAYS_OF_LOSS), loss[-1:]])
+
+
 def run(
-    tables: Tables, seed: int, periods: Sequence[int], *, threads: int = 1
+    tables: Tables,
+    seed: int,
+    periods: Sequence[int],
+    *,
+    threads: int = 1,
+    carried: Carried | None = None,
 ) -> list[tuple[PeriodResult, PeriodWorld]]:
-    """Returns results and worlds of the periods of these numbers; the same for any ``threads``."""
+    """Returns results and worlds of the periods of these numbers.
+
+    Periods are independent, and the same for any ``threads``, unless the scenario ``is_carried``:
+    then each starts from what the one before left, the first from ``carried`` (None: from users
+    without memory), and the last world's ``carried`` is where to go on.
+
+    Raises:
+        BadInput: periods that are carried are not consecutive, or more than one thread is asked
+            for; or ``carried`` is given where periods are independent, or does not fit.
+    """
     agents = agents_of(tables)
+    lag_ticks = lag_ticks_of(tables)
+    if tables.scenario.is_carried:
+        if threads != 1:
+            raise BadInput(f"threads: is {threads}; it must be 1 where /is_carried is true")
+        found: list[tuple[PeriodResult, PeriodWorld]] = []
+        for period in periods:
+            world = PeriodWorld(tables, seed, period, carried)
+            found.append((run_period(world, agents, lag_ticks=lag_ticks), world))
+            carried = world.carried
+        return found
+    if carried is not None:
+        raise BadInput("carried: is given; it must be None where /is_carried is false")
     worlds = {period: PeriodWorld(tables, seed, period) for period in periods}
     results = run_periods(
         worlds.__getitem__,
         lambda _: agents,
         periods,
         threads=threads,
-        lag_ticks=lag_ticks_of(tables),
+        lag_ticks=lag_ticks,
     )
     return [(result, worlds[period]) for result, period in zip(results, periods, strict=True)]

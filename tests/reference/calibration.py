@@ -81,17 +81,18 @@ def product_limit(rows):
     return out
 
 
-def delay_density_through_ticks(delay, median, sigma, tick):
-    """Density of a delay between two instants that are each rounded up to a tick.
+def delay_chance_through_ticks(delay, median, sigma, tick, places):
+    """Probability, per ms, of a told delay: both instants are told at the ends of their ticks.
 
-    The difference of two uniform roundings is triangular on (-tick, tick).
+    The click happened at one of ``places`` (ms from the start of its tick), each as likely.
     """
     law = stats.lognorm(s=sigma, scale=median)
-
-    def integrand(error):
-        return law.pdf(delay + error) * (1.0 - abs(error) / tick) / tick
-
-    return integrate.quad(integrand, -tick, tick, points=[0.0, max(-tick, -delay)], limit=200)[0]
+    found = []
+    for place in places:
+        # The conversion lies in the tick that ends ``delay`` after the end of the click's.
+        low, high = delay - place, delay + tick - place
+        found.append(integrate.quad(law.pdf, max(low, 0.0), high, limit=200)[0])
+    return sum(found) / len(found) / tick
 
 
 def wasserstein(a, b):

@@ -48,8 +48,60 @@ def sell(agents, offer, slot_weights, *, rule):
     return sales
 
 
+def sell_dealt(agents, offer, slot_weights, *, rule):
+    """[(agent, price, whether on the deal)] by slot, and the bids that took part, in their order.
+
+    offer["deal"]: {"floor", "at" (0 = as the opportunity), "is_private", "seats"}; OpenRTB 2.6
+    3.2.11 and 3.2.12, and a preferred deal's first look.
+    """
+    deal = offer["deal"]
+    whole = {a: min(math.floor(bid), BID_MAX) for a, bid in agents.items()}
+    on_deal = {a for a in agents if a in deal["seats"] and whole[a] >= deal["floor"]}
+    opens = {
+        a for a in agents if a not in on_deal and whole[a] >= offer["floor"]
+        and not deal["is_private"]
+    }  # fmt: skip
+
+    def best_first(names):
+        return sorted(names, key=lambda a: (-agents[a], a))
+
+    if deal["at"] == 3:
+        order = best_first(on_deal) + best_first(opens)
+    else:
+        order = best_first(on_deal | opens)
+    weights = slot_weights[: offer["slots"]]
+    sales = []
+    for k, a in enumerate(order[: len(weights)]):
+        floor = deal["floor"] if a in on_deal else offer["floor"]
+        own = deal["at"] if a in on_deal and deal["at"] else rule
+        if own == 3 and a in on_deal and deal["at"] == 3:
+            sales.append((a, floor, True))
+            continue
+        # Whoever ranks above is gone: its price depends on the bids below only.
+        below = [whole[b] for b in order[k:]]
+        (_, price), *_ = RULES[own](below, floor, weights[k:])
+        soft = offer["soft_floor"]
+        if soft and a not in on_deal and rule in (2, 3):
+            price = max(price, soft) if whole[a] >= soft else whole[a]
+        sales.append((a, price, a in on_deal))
+    return sales, [whole[a] for a in order]
+
+
+def sell_any(bids, offer, slot_weights):
+    """Sales and bids of ``sell_dealt`` where there is a deal, and the floor to enter."""
+    if offer.get("deal"):
+        sales, ranked = sell_dealt(bids, offer, slot_weights, rule=offer["rule"])
+        is_private = offer["deal"]["is_private"]
+        return sales, ranked, offer["deal"]["floor"] if is_private else offer["floor"]
+    sales = sell(bids, offer, slot_weights, rule=offer["rule"])
+    ranked = sorted((min(math.floor(bid), BID_MAX) for bid in bids.values()), reverse=True)
+    return [(*sale, False) for sale in sales], ranked, offer["floor"]
+
+
 def clear_tick(weights, offers, slot_weights, accounts, min_remaining):
     """Sells offers in order; accounts (a list of dicts) are changed.
+
+    An account's "deals" counts exposures and spend on deals, by the deal's name.
 
     Returns exposures [(opportunity, slot, agent, price)], [(min_to_win, min_to_enter)], revenue.
     """
@@ -61,7 +113,9 @@ def clear_tick(weights, offers, slot_weights, accounts, min_remaining):
                 for a, account in enumerate(accounts)
                 if account["live"]
             }
-            sales = sell(bids, offer, slot_weights, rule=offer["rule"])
+            bids = {a: bid for a, bid in bids.items() if bid > 0}
+            dealt, ranked, floor = sell_any(bids, offer, slot_weights)
+            sales, is_on_deal = [sale[:2] for sale in dealt], [sale[2] for sale in dealt]
             shown = [k for k in range(len(sales)) if offer["draw"] < single(slot_weights[k] / 1e6)]
             broke = [
                 accounts[a]
@@ -72,12 +126,9 @@ def clear_tick(weights, offers, slot_weights, accounts, min_remaining):
                 break
             for account in broke:
                 account["live"] = False
-        ladder = sorted((min(math.floor(b), BID_MAX) for b in bids.values()), reverse=True)
-        ladder += [0] * (len(slot_weights) + 1)
+        ladder = ranked + [0] * (len(slot_weights) + 1)
         k = offer["slots"]
-        feedback.append(
-            (max(ladder[k], offer["floor"]), max(ladder[max(k - 1, 0)], offer["floor"]))
-        )
+        feedback.append((max(ladder[k], floor), max(ladder[max(k - 1, 0)], floor)))
         for k, (a, price) in enumerate(sales):
             accounts[a]["wins"] += 1
             if k in shown:
@@ -86,6 +137,9 @@ def clear_tick(weights, offers, slot_weights, accounts, min_remaining):
                 account["spend"] += price
                 account["value_sum"] += single(offer["value"][a])
                 revenue[k] += price
+                if is_on_deal[k]:
+                    count, paid = account["deals"].get(offer["deal"]["name"], (0, 0))
+                    account["deals"][offer["deal"]["name"]] = (count + 1, paid + price)
                 exposures.append((n, k, a, price))
         for account in accounts:
             if account["live"] and account["budget"] - account["spend"] < min_remaining:

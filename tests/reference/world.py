@@ -28,6 +28,8 @@ def place_in(cdf, u):
 class SlowWorld:
     def __init__(self, tables, seed, period):
         self.t, self.seed, self.period = tables, seed, period
+        # Ticks of the periods before, for whoever lives on: see ``go_on``.
+        self.before = 0
         self.need = defaultdict(float)
         self.made = defaultdict(float)
         self.alone = defaultdict(float)
@@ -37,6 +39,11 @@ class SlowWorld:
         half_life = math.log(0.5) / math.log(effects.need_decay)
         for age in range(math.ceil(6 * half_life) + 1):
             self.needs_arise(-age, effects.need_decay**age)
+
+    def go_on(self):
+        """Midnight: the next period has draws of its own, and everything else lives on."""
+        self.period += 1
+        self.before += self.t.scenario.tick_count
 
     def draw(self, purpose, tick, column, actor):
         key = chance.at_opportunity(
@@ -78,7 +85,7 @@ class SlowWorld:
         return self.user_of(channel, region, even, keep), scene, turn
 
     def terms(self, tick, j, scene):
-        """(hard floor, soft floor, exposure draw, slots, rule) of opportunity j."""
+        """(hard floor, soft floor, exposure draw, slots, rule, deal) of opportunity j."""
         scenes = self.t.scenes
         floor = 1
         if scenes.floor_micros[scene] > 0:
@@ -87,7 +94,10 @@ class SlowWorld:
             floor = max(math.ceil(scenes.floor_micros[scene] * factor), 1)
         soft = math.ceil(floor * scenes.soft_floor_factor[scene])
         drawn = math.floor(self.draw(Purpose.EXPOSURE, tick, j, 0) * 2**24) / 2**24
-        return floor, soft, drawn, int(scenes.slots[scene]), int(scenes.rule[scene])
+        cdf = scenes.deal_cdf[scene]
+        u = self.draw(Purpose.DEAL, tick, j, 0)
+        deal = next((d for d, p in enumerate(cdf, start=1) if u < p), 0)
+        return floor, soft, drawn, int(scenes.slots[scene]), int(scenes.rule[scene]), deal
 
     def creative(self, turn, agent):
         count = self.t.agents.quality.shape[1]
@@ -95,7 +105,7 @@ class SlowWorld:
 
     def liking(self, tick, user, agent):
         users = self.t.users
-        angle = float(users.turn[user]) * tick
+        angle = float(users.turn[user]) * (self.before + tick)
         return sum(
             float(w) * (math.cos(angle) * float(x) + math.sin(angle) * float(y))
             for w, x, y in zip(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.errors import BadInput
-from simulator.calibration.delays import delay_log_likelihood, fit_delays
+from simulator.calibration.delays import click_places, delay_log_likelihood, fit_delays
 from simulator.calibration.fit import calibrate
 from simulator.calibration.log import HOUR_MS, NEVER, check_hours, hours_of, rows_of, split
 from simulator.calibration.play import forecast, play
@@ -95,13 +95,56 @@ def test_a_log_with_hardly_any_conversions_has_no_delay():
 @given(
     st.integers(1, 40), st.floats(300_000, 3_000_000), st.floats(0.3, 1.2),
     st.sampled_from([60_000, 120_000, 300_000]),
+    st.lists(st.floats(0.0, 1.0), min_size=1, max_size=4),
 )  # fmt: skip
-def test_a_delay_on_a_clock_of_ticks_has_the_density_of_two_roundings(steps, median, sigma, tick):
+def test_a_delay_on_a_clock_of_ticks_is_that_of_two_instants_told_late(
+    steps, median, sigma, tick, places
+):
     delay = float(steps * tick)
     theta = np.array([40.0, math.log(median), math.log(sigma)])
-    got = delay_log_likelihood(theta, np.array([delay]), np.zeros(0), tick)
-    wanted = math.log(reference.delay_density_through_ticks(delay, median, sigma, tick))
+    at = np.array([places]) * tick
+    got = delay_log_likelihood(
+        theta, np.array([delay]), np.zeros(0), tick, at, np.zeros((0, len(places)))
+    )
+    wanted = math.log(
+        reference.delay_chance_through_ticks(delay, median, sigma, tick, at[0].tolist())
+    )
     assert got == pytest.approx(wanted, abs=1e-3)
+
+
+def test_where_in_their_ticks_people_click_is_learnt_from_how_many_ticks_they_take():
+    tick, rng = 1000.0, np.random.default_rng(4)
+    for mean in (150.0, 400.0, 5000.0):
+        after = rng.exponential(mean, 4_000)
+        places = click_places(np.ceil(after / tick) * tick, tick)
+        assert ((places > 0) & (places < tick)).all()
+        assert places.mean() == pytest.approx((after % tick).mean(), rel=0.1)
+    late = click_places(np.array([100.0, 1000.0, 2000.0]), tick)
+    assert (late[0] > 900).all(), "a bid in the middle of a tick has its click after it"
+
+
+def test_delays_that_are_told_on_a_clock_are_as_long_as_they_are():
+    """People click right after a bid at the start of a tick; both instants are told at its end."""
+    tick = 600_000
+    fine = bid_log(20_000, days=1, delay_ms=3_000_000, ctr=(0.3, 0.3))
+    at = fine.at_ms // tick * tick
+    has_clicked = fine.clicked > 0
+    end = fine.end_ms // tick * tick
+    ordered = at + 60_000 + fine.delay_ms
+    delay = np.where(fine.converted > 0, -(-ordered // tick) * tick - (at + tick), -1)
+    is_known = (delay >= 0) & (at + tick + delay <= end)
+    log = fine._replace(
+        at_ms=at,
+        delay_ms=np.where(is_known, delay, -1),
+        converted=is_known.astype(np.uint8),
+        followed_ms=np.where(has_clicked, end - at - tick, -1),
+        delay_tick_ms=tick,
+        end_ms=end,
+    )
+    told, _ = fit_delays(rows_of(log, np.flatnonzero(log.followed_ms != 0)))
+    exact, _ = fit_delays(fine)
+    assert told.median_ms.value == pytest.approx(exact.median_ms.value, rel=0.02)
+    assert told.sigma.value == pytest.approx(exact.sigma.value, rel=0.03)
 
 
 @given(

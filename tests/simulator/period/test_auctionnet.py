@@ -237,7 +237,7 @@ class _Recorded:
 
     def fill(self, tick, first, supply):
         self._world.fill(tick, first, supply)
-        self._log["supply"].append(tuple(array.tobytes() for array in supply))
+        self._log["supply"].append(tuple(array.tobytes() for array in supply[:-1]))
 
     def settle(self, tick, first, supply, exposures, accounts):
         for e in range(0, exposures.agent.shape[0], 7):

@@ -8,7 +8,7 @@ import numpy as np
 
 from market.auction import Rule
 from simulator.period.engine import TickRoom, clear_tick
-from simulator.period.seam import Supply, new_accounts
+from simulator.period.seam import Supply, new_accounts, no_deals
 from tests.reference import auctionnet as baseline
 
 COUNT, AGENTS = 2_000, 48
@@ -19,7 +19,8 @@ def supply_of(value):
     draws = np.random.default_rng(2).random(n).astype(np.float32)
     return Supply(
         value, np.full(n, 100, np.float32), np.zeros(n, np.float32), draws,
-        np.full(n, 3, np.uint8), np.full(n, Rule.GSP, np.uint8),
+        np.full(n, 3, np.uint8), np.full(n, Rule.GSP, np.uint8), np.zeros(n, np.uint8),
+        no_deals(value.shape[0]),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from market.auction import Rule
 from market.errors import BadInput
 from market.kernels_control import CONSTANT, EXTERNAL, PACE_START, PACING, PID, pid_step
 from simulator.period.engine import Agents, check_supply, run_period, run_periods
-from simulator.period.seam import STATUS_ABSENT, STATUS_LIVE, STATUS_OUT, new_supply
+from simulator.period.seam import STATUS_ABSENT, STATUS_LIVE, STATUS_OUT, new_supply, no_deals
 
 WEIGHTS = np.array([1_000_000, 500_000])
 
@@ -27,6 +27,10 @@ class Fixed:
     @property
     def agent_count(self):
         return self._value.shape[0]
+
+    @property
+    def deals(self):
+        return no_deals(self.agent_count)
 
     def fill(self, tick, first, supply):
         self.calls.append(("fill", tick, first, supply.value.shape[1]))

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from market.auction import Rule
 from simulator.period.engine import TickRoom, clear_tick
 from simulator.period.kernels_auction import BID_MICROS_MAX
-from simulator.period.seam import STATUS_LIVE, STATUS_OUT, Supply, new_accounts
+from simulator.period.seam import (
+    STATUS_LIVE,
+    STATUS_OUT,
+    Deals,
+    Supply,
+    new_accounts,
+    no_deals,
+)
 from tests.reference import period as reference
 
 SLOT_WEIGHTS = np.array([1_000_000, 800_000, 480_000])
@@ -49,6 +56,8 @@ def supply_of(value, *, floor=1, soft=0, draw=None, slots=3, rule=Rule.GSP):
         np.zeros(n, np.float32) if draw is None else np.asarray(draw, np.float32),
         np.full(n, slots, np.uint8),
         np.full(n, rule, np.uint8),
+        np.zeros(n, np.uint8),
+        no_deals(value.shape[0]),
     )
 
 
@@ -56,7 +65,8 @@ def sold(tick, *, block=512, is_wide=None):
     accounts = new_accounts(tick.budget)
     slots = tick.slot_weights.shape[0]
     revenue = np.zeros(slots, np.int64)
-    room = TickRoom(tick.budget.shape[0], tick.supply.value.shape[1], slots)
+    supply = tick.supply
+    room = TickRoom(tick.budget.shape[0], supply.value.shape[1], slots, supply.deals)
     exposures, feedback = clear_tick(
         accounts, tick.weight, tick.supply, tick.slot_weights, revenue, room,
         min_remaining_micros=tick.min_remaining, block=block, is_wide=is_wide,
@@ -69,12 +79,17 @@ def sold(tick, *, block=512, is_wide=None):
             {
                 "live": status == STATUS_LIVE, "budget": budget, "spend": spend, "wins": wins,
                 "exposures": shown, "value_sum": value,
+                "deals": {
+                    d: (int(room.deal_accounts.exposures[d, a]), paid)
+                    for d, paid in enumerate(room.deal_accounts.spend_micros[:, a].tolist())
+                    if paid
+                },
             }
-            for status, budget, spend, wins, shown, value in zip(
+            for a, (status, budget, spend, wins, shown, value) in enumerate(zip(
                 accounts.status.tolist(), accounts.budget_micros.tolist(),
                 accounts.spend_micros.tolist(), accounts.wins.tolist(),
                 accounts.exposures.tolist(), accounts.value_sum.tolist(), strict=True,
-            )
+            ))
         ],
     )  # fmt: skip
 
@@ -82,10 +97,15 @@ def sold(tick, *, block=512, is_wide=None):
 def slowly_sold(tick):
     accounts = [
         {"live": budget >= tick.min_remaining, "budget": budget, "spend": 0, "wins": 0,
-         "exposures": 0, "value_sum": 0.0}
+         "exposures": 0, "value_sum": 0.0, "deals": {}}
         for budget in tick.budget.tolist()
     ]  # fmt: skip
     supply = tick.supply
+    deals = [
+        {"name": d, "floor": int(floor), "at": int(at), "is_private": bool(is_private),
+         "seats": set(np.flatnonzero(seats).tolist())}
+        for d, (floor, at, is_private, seats) in enumerate(zip(*supply.deals, strict=True))
+    ]  # fmt: skip
     offers = [
         {
             "value": supply.value[:, n].tolist(),
@@ -94,6 +114,7 @@ def slowly_sold(tick):
             "draw": float(supply.exposure_draw[n]),
             "slots": int(supply.slot_count[n]),
             "rule": int(supply.rule[n]),
+            "deal": deals[supply.deal[n] - 1] if supply.deal[n] else None,
         }
         for n in range(supply.value.shape[1])
     ]
@@ -113,6 +134,17 @@ def ticks(draw):
         return np.array(draw(st.lists(element, min_size=n, max_size=n)), kind)
 
     values = [row(LEVELS, np.float32) for _ in range(agents)]
+    count = draw(st.integers(0, 3))
+
+    def column(element, kind):
+        return np.array(draw(st.lists(element, min_size=count, max_size=count)), kind)
+
+    deals = Deals(
+        column(st.integers(1, 8), np.int64),
+        column(st.integers(0, 3), np.uint8),
+        column(st.integers(0, 1), np.uint8),
+        np.array([column(st.integers(0, 1), np.uint8) for _ in range(agents)]).T.copy(),
+    )
     supply = Supply(
         np.array(values, np.float32).reshape(agents, n),
         row(st.integers(1, 6), np.float32),
@@ -120,6 +152,8 @@ def ticks(draw):
         row(st.integers(0, 2**24 - 1).map(lambda k: k / 2**24), np.float32),
         row(st.integers(0, 3), np.uint8),
         row(st.sampled_from([int(rule) for rule in Rule]), np.uint8),
+        row(st.integers(0, count), np.uint8),
+        deals,
     )
     weights = st.sampled_from([0.0, 0.5, 1.0, 1.0, 3.7])
     budgets = st.integers(1, 30) | st.just(10**9)
@@ -189,8 +223,8 @@ def test_a_market_of_many_agents_is_the_small_one_when_the_others_stay_away():
     value[places] = small.supply.value
     weight, budget = np.ones(200, np.float32), np.full(200, 3_000_000)
     weight[places] = small.weight
-    large = sold(small._replace(weight=weight, supply=small.supply._replace(value=value),
-                                budget=budget))  # fmt: skip
+    supply = small.supply._replace(value=value, deals=no_deals(200))
+    large = sold(small._replace(weight=weight, supply=supply, budget=budget))
     expected = sold(small)
     assert [(n, k, places.tolist().index(a), p) for n, k, a, p in large.exposures] == (
         expected.exposures

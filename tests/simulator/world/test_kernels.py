@@ -27,7 +27,7 @@ def test_a_period_is_the_slow_twins():
     accounts = new_accounts(np.ones(agents, np.int64))
     reached, orders = [], []
     for tick, count in enumerate(world.opportunity_counts.tolist()):
-        supply = new_supply(agents, count)
+        supply = new_supply(agents, count, tables.deals)
         world.fill(tick, 0, supply)
         check_supply(supply, world.slot_weights_micros.shape[0])
         crowd = [slow.who(tick, j) for j in range(count)]
@@ -39,6 +39,7 @@ def test_a_period_is_the_slow_twins():
                 float(getattr(supply, name)[j])
                 for name in (
                     "floor_micros", "soft_floor_micros", "exposure_draw", "slot_count", "rule",
+                    "deal",
                 )
             ]  # fmt: skip
             assert found == list(slow.terms(tick, j, scene))

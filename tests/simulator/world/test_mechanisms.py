@@ -7,6 +7,8 @@ from functools import cache, lru_cache
 import numpy as np
 import pytest
 
+from simulator.period.engine import TickRoom, clear_tick
+from simulator.period.seam import new_accounts
 from simulator.world.building import agents_of
 from simulator.world.mechanisms import Mechanism
 from tests.simulator.world.worlds import live, small
@@ -139,6 +141,19 @@ def mean_floor(tables, day):
     return np.concatenate([supply.floor_micros for supply in day.supplies]).mean()
 
 
+def share_sold_on_deals(tables, day):
+    """Of what sellers earn in the last tick, when all bid what a conversion may cost."""
+    supply, agents = day.supplies[-1], agents_of(tables)
+    slot_weights = day.world.slot_weights_micros
+    revenue = np.zeros(slot_weights.shape[0], np.int64)
+    room = TickRoom(agents.law.shape[0], supply.rule.shape[0], revenue.shape[0], tables.deals)
+    clear_tick(
+        new_accounts(agents.budget_micros), agents.unit_micros.astype(np.float32), supply,
+        slot_weights, revenue, room,
+    )  # fmt: skip
+    return room.deal_accounts.spend_micros.sum() / revenue.sum()
+
+
 def search_against_feed(tables, day):
     logs = np.nanmean(log_values(day.values[0]), axis=0)
     channel = tables.scenes.channel[day.scenes[0]]
@@ -232,6 +247,7 @@ STATISTIC = {
     "creatives": spread_over_creatives,
     "viewability": views_per_exposure,
     "floors": mean_floor,
+    "deals": share_sold_on_deals,
     "channels": search_against_feed,
     "carts": expected_orders_per_click,
     "delay": mean_delay,
@@ -277,6 +293,7 @@ CHANGES = {
     "creatives": {"agents.quality", "agents.style"},
     "viewability": {"scenes.viewability"},
     "floors": {"scenes.floor_micros", "scenes.soft_floor_factor"},
+    "deals": {"scenes.deal_cdf"},
     "channels": {
         "scenes.click", "scenes.cart", "scenes.floor_micros", "traffic.alias_share",
         "traffic.alias_user", "traffic.region_cdf", "traffic.counts", "traffic.scene_cdf",

@@ -75,6 +75,10 @@ WRONG = {
     "/agents/laws": ("laws = [{ law", "laws = [] # [{ law", "at least one law"),
     "/agents/value": ('value = "conversion"', 'value = "click"', "one of 'conversion', 'return'"),
     "/channels/0/share": ("\nshare = ", "\nshare = inf # ", "<= 1"),
+    "/deals": ('id = "finder-private"', 'id = "daily-preferred"', "distinct ids"),
+    "/deals/0/publisher": ('publisher = "daily"', 'publisher = "weekly"', "one of daily, friends"),
+    "/deals/1/wseat": ("[1, 3, 4, 6]", "[1, 48]", "below 48"),
+    "/deals/2/at": ("at = 1", "at = 5", "5"),
     "/users/regions": ('{ name = "middle"', '{ name = "east"', "distinct names"),
 }  # fmt: skip
 

@@ -102,7 +102,7 @@ def live(tables, *, seed=5, period=0, has_ads=True, keep=True):
     day = Day(world, [], [], [], [], [], accounts, np.zeros(agents))
     first = 0
     for tick, count in enumerate(world.opportunity_counts.tolist()):
-        supply = new_supply(agents, count)
+        supply = new_supply(agents, count, tables.deals)
         world.fill(tick, first, supply)
         if keep:
             day.values.append(supply.value)
