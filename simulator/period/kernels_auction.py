@@ -20,8 +20,9 @@ Why it is fast: the agent's number rides in the six dropped bits, so ranking is 
 compare-exchange of floats over rows that stay in the first cache level. With more than NARROW_MAX
 agents the same bids ride in float64, whose low bits hold any number of agents: same results, half
 the lanes. A block without deals is sold as if nobody could run dry; where that turns out wrong, it
-is sold again with a look at every price. When somebody is out in the middle of a block, the rest of the block is
-ranked again without it, at most A times a period, so the block's length changes no result.
+is sold again with a look at every price. When somebody is out in the middle of a block, the rest of
+the block is ranked again without it, at most A times a period, so the block's length changes no
+result.
 """
 # As in market.kernels: an int of the compiler is an np.int64, to numpy's stubs they are strangers.
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportReturnType=false
@@ -458,11 +459,11 @@ def sell_whole_block(
     """Sells a block without deals as ``sell_block`` if nobody is out.
 
     Returns how many exposures are written, or -1 where somebody is out: nothing is sold then.
+
     It sells as if money were no matter and looks at the end: spend only grows, so whoever then has
     min_remaining_micros left could pay every price on the way. Where somebody has less, accounts
-    are set back. prices[L, K] is scratch, and so is ``before`` (what
-    ``copy_accounts`` fills). Nothing branches on a coin: slots that are not shown are written too,
-    and overwritten by the next.
+    are set back. prices[L, K] is scratch, and so is ``before`` (what ``copy_accounts`` fills). Nothing
+    branches on a coin: slots that are not shown are written too, and overwritten by the next.
     """
     slots = slot_weights_micros.shape[0]
     start = written
