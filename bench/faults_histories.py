@@ -7,6 +7,8 @@ Duplicates, late and reordered notices, workers and owners that crash. The model
 from __future__ import annotations
 
 import random
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ledger.lease import Lease
 
 _ACTIONS = 16
+_BLOCKS = 100
 _WORKERS = 2
 _BID, _BID_AT = event_part("bid_hi", "bid_lo")
 _DEADLINE, _DEADLINE_AT = event_part("deadline_ms")
@@ -260,3 +263,21 @@ def play_histories(count: int, seed: int) -> Tally:
                 over_on_time += over
             beyond += max(0, over - total.spent_late_micros)
     return Tally(late_wins, over_on_time, beyond, crashes, undead_bids)
+
+
+def play_side_by_side(count: int, seed: int, processes: int) -> Tally:
+    """Plays ``count`` histories in so many processes.
+
+    Raises:
+        AssertionError: see ``play_histories``.
+    """
+    parts = [(count * n // _BLOCKS, count * (n + 1) // _BLOCKS) for n in range(_BLOCKS)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        tallies = list(
+            pool.map(
+                play_histories,
+                [last - first for first, last in parts],
+                [seed + first for first, _ in parts],
+            )
+        )
+    return Tally(*map(sum, zip(*tallies, strict=True)))
