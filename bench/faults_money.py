@@ -42,7 +42,7 @@ def recorder_kills(  # noqa: C901 - one loop around one process
         place.start()
         worker = place.worker()
         killer: threading.Timer | None = None
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + 90
         while place.process.poll() is None and time.monotonic() < give_up:
             worker.take_credits()
             now = time.time_ns() // 1_000_000
