@@ -264,8 +264,9 @@ class KafkaSender:
             # It waits for what is under way, and without a broker it would wait for ever.
             await asyncio.wait_for(producer.stop(), STOP_S)
         except TimeoutError:
-            await producer._sender.close()  # noqa: SLF001 - what ``stop`` did not come to
-            await producer.client.close()
+            whole: Any = producer
+            await whole._sender.close()  # noqa: SLF001 - what ``stop`` did not come to
+            await whole.client.close()
 
     async def _connected(self) -> Producer:
         if self._producer is None:
@@ -290,9 +291,6 @@ class KafkaSender:
 
 class Producer(Protocol):
     """What is used of aiokafka's producer, which comes without types."""
-
-    client: Any
-    _sender: Any
 
     async def start(self) -> None: ...  # noqa: D102
     async def stop(self) -> None: ...  # noqa: D102
