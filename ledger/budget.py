@@ -219,7 +219,9 @@ class BudgetLedger:
         """Freezes what ``worker`` holds beyond its open reservations; ``thaw`` gives it back.
 
         Call it when every bid of the worker is known and it can no longer use what it had: it
-        crashed, or took a RESET credit. Its reservations live on, and settle as ever.
+        crashed, or took a RESET credit. Its reservations live on, and settle as ever. A bid that
+        comes all the same is covered by what is frozen still, and that much is not given back;
+        after ``give_back`` nothing covers it, so it is unfunded and its win a late one.
 
         Args:
             worker: index of the worker.
@@ -530,7 +532,11 @@ class BudgetLedger:
     def _hold(
         self, worker: int, budget_ids: Sequence[int], amount_micros: int, now_ms: int
     ) -> bool:
-        """Takes a reservation from all of a bid's budgets, or from none."""
+        """Takes a reservation from all of a bid's budgets, or from none.
+
+        Whether it can is a matter of what is held and open, which the log says; what is frozen is
+        not in the log, so a replay could not decide by it.
+        """
         pairs: list[tuple[BudgetAccount, LeaseAccount]] = []
         for budget_id in budget_ids:
             if budget_id == 0:
@@ -547,6 +553,9 @@ class BudgetLedger:
         for budget, lease in pairs:
             budget.open_count += 1
             lease.open_micros += amount_micros
+            # A bid of a worker that was thought dead: what it reserved may not be given back.
+            free_micros = lease.held_micros - lease.open_micros
+            lease.frozen_micros = min(lease.frozen_micros, free_micros)
         return True
 
 

@@ -19,7 +19,7 @@ import asyncio
 import struct
 import sys
 import zlib
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -53,6 +53,7 @@ MESSAGE_BYTES_MAX: Final = 1 << 20
 """A broker's usual limit is a little above; a campaign's part of a frame is split at it."""
 POLL_S: Final = 0.05
 RETRY_S: Final = 1.0
+STOP_S: Final = 2.0
 
 _SCHEMA: Final = struct.Struct("<H")
 _FRAME: Final = struct.Struct("<Q")
@@ -255,10 +256,17 @@ class KafkaSender:
             ) from failed[0]
 
     async def close(self) -> None:
-        """Lets the connection go."""
+        """Lets the connection go; what is not acknowledged by then counts as not sent."""
         producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
+        if producer is None:
+            return
+        try:
+            # It waits for what is under way, and without a broker it would wait for ever.
+            await asyncio.wait_for(producer.stop(), STOP_S)
+        except TimeoutError:
+            whole: Any = producer
+            await whole._sender.close()  # noqa: SLF001 - what ``stop`` did not come to
+            await whole.client.close()
 
     async def _connected(self) -> Producer:
         if self._producer is None:

@@ -25,7 +25,7 @@ from tests.ledger.bids import bid_event, snapshot_of, token_of
 from tests.reference.worker import Worker
 
 REPOSITORY = Path(__file__).parents[2]
-WAIT_S = 30
+WAIT_S = 120
 
 
 def free_port():

@@ -343,6 +343,40 @@ def test_a_win_whose_bid_was_lost_with_the_power_is_paid_from_the_frozen_lease()
     assert ledger.judge_unknown(bid._replace(budget_1=0), 60, 10) == Settlement(Charge.LATE, 60)
 
 
+def test_a_bid_of_a_worker_thought_dead_settles_against_its_frozen_lease():
+    ledger = ledger_with({1: 1_000})
+    ledger.close_worker(0, 100)
+    slot, bid = reserve(ledger, 1, reserved=80, deadline_ms=300)
+    assert money(ledger) == (0, 0, 500, 1)
+    assert ledger.thaw(101) == (Lease(0, 1, 420),), "what it reserved meanwhile is not free"
+    ledger.give_back((Lease(0, 1, 420),))
+    assert ledger.judge(slot, bid, 60, 200) == Settlement(Charge.ON_TIME, 60)
+    ledger.settle(slot, bid, 60, is_late=False)
+    assert money(ledger) == (60, 0, 20, 0)
+
+
+def test_a_bid_of_a_worker_whose_lease_was_given_back_is_unfunded_and_its_win_late():
+    ledger = ledger_with({1: 1_000})
+    ledger.close_worker(0, 100)
+    ledger.give_back(ledger.thaw(101))
+    slot, bid = reserve(ledger, 1, reserved=80, deadline_ms=300)
+    assert ledger.unfunded_count == 1
+    assert ledger.judge(slot, bid, 60, 200) == Settlement(Charge.LATE, 60)
+    ledger.settle(slot, bid, 60, is_late=True)
+    assert money(ledger) == (0, 60, 0, 0)
+
+
+def test_what_a_new_worker_was_granted_covers_its_bids_before_the_frozen_lease_does():
+    ledger = ledger_with({1: 1_000})
+    ledger.close_worker(0, 100)
+    ledger.grant((Lease(0, 1, 100),))
+    reserve(ledger, 1, reserved=80)
+    assert ledger.available_micros(0, 1) == 20
+    reserve(ledger, 2, reserved=80)
+    assert ledger.available_micros(0, 1) == 0
+    assert ledger.thaw(101) == (Lease(0, 1, 440),)
+
+
 def test_closing_a_worker_twice_freezes_what_came_between_until_the_later_time():
     ledger = ledger_with({1: 1_000})
     ledger.close_worker(0, 100)

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from ledger.clickhouse import ClickHouseEngine, address_of
 from ledger.frame import RECORDS, Frame
+from ledger.kafka_loader import let_go
 from ledger.shipper import split
 from market.control import ControlBlock, Word
 from market.deployment import Deployment, write_deployment
@@ -169,3 +170,37 @@ def test_poison_is_kept_with_its_place_and_holds_nobody_up(
     assert [each["offset"] for each in kept] == [0, 1]
     assert all("it has no header 'schema'" in each["reason"] for each in kept)
     assert kept[0]["value_base64"] == "bm90IG91cnM="
+
+
+class Fetching:
+    """A consumer as aiokafka leaves it when a fetch was waiting for a broker that is down."""
+
+    def __init__(self) -> None:
+        self._client = self
+        self.is_closed = False
+
+    async def stop(self) -> None:
+        fetch = asyncio.ensure_future(asyncio.sleep(60))
+        await asyncio.sleep(0)
+        fetch.cancel()
+        await fetch
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_consumer_whose_fetch_is_cancelled_is_let_go_and_the_loader_lives() -> None:
+    consumer = Fetching()
+    asyncio.run(let_go(consumer))
+    assert consumer.is_closed
+
+
+def test_a_loader_that_is_told_to_stop_while_it_lets_go_stops() -> None:
+    async def told() -> None:
+        task = asyncio.ensure_future(let_go(Fetching()))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(told())

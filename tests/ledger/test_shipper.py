@@ -153,6 +153,25 @@ def test_nothing_is_lost_when_the_broker_is_killed_and_the_shipper_too(
     assert ids(arrived) == ids(events)
 
 
+def test_a_shipper_whose_broker_is_dead_leaves_when_it_is_told(
+    tmp_path: Path, broker: Broker
+) -> None:
+    run = Run(tmp_path, broker, "left")
+    run.write(made_up_events(300, seed=3), 3)
+    with run.shipping() as process:
+        wait_until(lambda: run.cursor.read() == 4, "the first frames")
+        broker.kill()
+        try:
+            run.write(made_up_events(300, seed=4), 3)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)  # so that it is sending
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            broker.start()
+    assert run.cursor.read() == 4
+
+
 def test_what_the_recorder_does_not_call_durable_is_not_shipped(
     tmp_path: Path, broker: Broker
 ) -> None:

@@ -30,7 +30,8 @@ class Owner:
         self.adjusted[budget] += amount
 
     def reserve(self, bid, worker, budgets, cap, deadline):
-        self.bids[bid] = [worker, budgets, cap, deadline, "open"]
+        is_held = all(self.held[worker, key] - self.open(worker, key) >= cap for key in budgets)
+        self.bids[bid] = [worker, budgets, cap, deadline, "open" if is_held else "released"]
 
     def settle(self, bid, price, now):
         worker, budgets, cap, deadline, state = self.bids[bid]
@@ -56,6 +57,9 @@ class Owner:
         for bid in self.bids.values():
             if bid[4] == "open" and bid[3] < now:
                 bid[4] = "released"
+
+    def open(self, worker, budget):
+        return sum(cap for of, _, cap, _, _ in self.open_bids(budget) if of == worker)
 
     def open_bids(self, budget):
         return [bid for bid in self.bids.values() if bid[4] == "open" and budget in bid[1]]
