@@ -140,7 +140,7 @@ class Loader:
 
 def joined(parts: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
     """Returns arrays of EVENT_DTYPE as one: as bytes, because numpy copies field by field."""
-    return np.frombuffer(b"".join([part.view(np.uint8) for part in parts]), EVENT_DTYPE)
+    return np.frombuffer(b"".join([part.view(np.uint8).data for part in parts]), EVENT_DTYPE)
 
 
 def read_cursor(engine: AnalyticsEngine) -> int:
