@@ -19,6 +19,7 @@ from prometheus_client.utils import floatToGoString
 
 from bidder.metrics import BOUNDS_NS, SAMPLE_EVERY, STATUSES, Gauge, Stage, silences
 from bidder.native.wire import Bail
+from ledger import progress
 from market.control import WorkerWord
 from market.decision import NoBidReason
 from market.opportunity import Format
@@ -83,6 +84,7 @@ def families(counted: Counted) -> Iterator[Metric]:
     yield from _answers(counted)
     yield from _stages(counted)
     yield from _gauges(counted)
+    yield from progress.families(counted.block.words, counted.now_ns)
 
 
 def _answers(counted: Counted) -> Iterator[Metric]:

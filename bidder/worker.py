@@ -43,6 +43,7 @@ from ledger.exposition import MetricsPage
 from ledger.http import HttpServer
 from ledger.ring import Ring
 from market.control import ControlBlock, Word, WorkerWord
+from market.decision import NoBidReason
 from market.deployment import Deployment, read_deployment
 from market.errors import BadInput, Corrupt, LodestoneError
 from market.events import EVENT_DTYPE
@@ -237,6 +238,9 @@ class Worker:
         gauges[Gauge.LAG_NS] = self.shedder.lag_ns
         gauges[Gauge.EVENTS_WAITING] = self._events.head - self._events.tail
         gauges[Gauge.EVENTS_CAPACITY] = self._events.capacity
+        row[WorkerWord.RECORDER_BEHIND_COUNT] = sum(
+            meter.no_bids[NoBidReason.RECORDER_BEHIND] for meter in self._metrics.meters.values()
+        )
         if self._service is not None and self._decider is not None:
             row[WorkerWord.BID_COUNT] = self._service.bid_count
             row[WorkerWord.MALFORMED_COUNT] = self._service.malformed_count

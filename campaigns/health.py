@@ -29,7 +29,7 @@ class WorkerHealth(msgspec.Struct, frozen=True):
         request_count, bid_count: since it became ready.
         cpu_ns: CPU time since then.
         snapshots_refused: damaged snapshots that it did not take over.
-        events_dropped: records of no-bids that found the ring full.
+        recorder_behind_count: requests refused because the ring had no room for their events.
         malformed_count: requests that were no OpenRTB.
     """
 
@@ -42,7 +42,7 @@ class WorkerHealth(msgspec.Struct, frozen=True):
     bid_count: int
     cpu_ns: int
     snapshots_refused: int
-    events_dropped: int
+    recorder_behind_count: int
     malformed_count: int
 
 
@@ -115,6 +115,6 @@ def _worker(index: int, row: memoryview) -> WorkerHealth:
         bid_count=row[WorkerWord.BID_COUNT],
         cpu_ns=row[WorkerWord.CPU_NS],
         snapshots_refused=row[WorkerWord.SNAPSHOTS_REFUSED],
-        events_dropped=row[WorkerWord.EVENTS_DROPPED],
+        recorder_behind_count=row[WorkerWord.RECORDER_BEHIND_COUNT],
         malformed_count=row[WorkerWord.MALFORMED_COUNT],
     )

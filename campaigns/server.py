@@ -31,6 +31,7 @@ from campaigns.publish import Publisher
 from campaigns.rendering import Studio
 from campaigns.report import Recorder
 from campaigns.store import open_store
+from ledger.store import StoreClient
 from market.deployment import Deployment, read_deployment
 from market.errors import Corrupt, NotReady
 
@@ -63,7 +64,8 @@ def open_services(deployment: Deployment, wall: Callable[[], int]) -> Generator[
         publisher.publish()
         asset_url = f"http://{deployment.host}:{deployment.control_port}/assets"
         studio = Studio(deployment.asset_folder, asset_url)
-        yield Services(store, publisher, studio, recorder, engine, clock)
+        analytics = StoreClient(deployment.store_socket)
+        yield Services(store, publisher, studio, recorder, analytics, engine, clock)
     finally:
         recorder.close()
         store.close()

@@ -11,24 +11,20 @@ harmless, and the cursor only ever grows.
 from __future__ import annotations
 
 import datetime
-import logging
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-import numpy as np
-import pyarrow as pa
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error, ServerException
 
 from ledger.analytics import SYNCED_TABLES
+from ledger.clickhouse_blocks import ColumnClient
 from ledger.migration import migrate
 from ledger.sql import Rows, schema_versions
 from market.errors import BadInput, NotReady
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from ledger.analytics import ArrowTable
 
 QUERY_SECONDS_MAX: Final = 20
@@ -51,9 +47,6 @@ _TABLE_SETTINGS: Final = ("fsync_after_insert", "fsync_part_directory")
 # MEMORY_LIMIT_EXCEEDED, TABLE_IS_READ_ONLY, NOT_ENOUGH_SPACE, TOO_MANY_PARTS, CANNOT_SCHEDULE_TASK.
 _CODES_OF_THE_MOMENT: Final = frozenset({159, 160, 173, 202, 241, 242, 243, 252, 439})
 _MESSAGE_CHARACTERS_MAX: Final = 400
-
-# The driver tells at every insert that arrays are not sent as numpy, which is known.
-logging.getLogger("clickhouse_driver.columns.service").setLevel(logging.ERROR)
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -106,9 +99,8 @@ class ClickHouseEngine:
             "password": address.password, "database": address.database,
             "connect_timeout": CONNECT_S,
         }  # fmt: skip
-        # Two connections: with numpy, the driver gives rows of mixed integers back as floats.
         self._questions = Client(**arguments)
-        self._inserts = Client(**arguments, settings={"use_numpy": True})
+        self._inserts = ColumnClient(**arguments)
         known = self._known("system.settings", (*_QUESTION_SETTINGS, *_INSERT_SETTINGS))
         self._question_settings = _only(known, _QUESTION_SETTINGS)
         self._insert_settings = _only(known, _INSERT_SETTINGS)
@@ -137,11 +129,8 @@ class ClickHouseEngine:
         """See ``AnalyticsEngine``."""
         names = ", ".join(rows.column_names)
         try:
-            self._inserts.execute(
-                f"INSERT INTO {table} ({names}) VALUES",
-                [_column(column) for column in rows.columns],  # pyright: ignore[reportAttributeAccessIssue]
-                columnar=True,
-                settings=self._insert_settings,
+            self._inserts.insert(
+                f"INSERT INTO {table} ({names}) VALUES", rows, self._insert_settings
             )
         except (Error, OSError, EOFError) as error:
             self._inserts.disconnect()
@@ -187,21 +176,6 @@ def _only(known: set[str], settings: dict[str, int]) -> dict[str, int]:
 
 def _cell(value: Any) -> Any:  # noqa: ANN401 - whatever the driver makes of a column's type
     return value.isoformat() if isinstance(value, datetime.date) else value
-
-
-def _column(column: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - pyarrow comes without types
-    """Returns a column as the driver takes it: numbers as they lie, lists as objects."""
-    whole = column.combine_chunks()
-    if pa.types.is_list(whole.type):
-        lists = np.empty(len(whole), object)
-        if len(whole):
-            # All lists of a column have one length: fixed arrays of an event.
-            width = len(whole[0])
-            lists[:] = list(map(list, np.asarray(whole.flatten()).reshape(-1, width).tolist()))
-        return lists
-    if pa.types.is_string(whole.type):
-        return np.array(whole.to_pylist(), object)
-    return np.asarray(whole)
 
 
 def _short(error: Exception) -> str:

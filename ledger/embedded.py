@@ -43,7 +43,11 @@ _INSERT_SETTINGS: Final = (
 )
 # By default MergeTree leaves new parts to the page cache, and a power cut would take rows that the
 # cursor calls loaded. Not in schema.sql: 18.16 does not know these settings.
-_SYNC: Final = "fsync_after_insert = 1, fsync_part_directory = 1"
+# And where a part has a file for each column, an insert waits for a hundred files: those of one
+# batch (uncompressed) lie in one file, merges make the other kind of them.
+_TABLE_SETTINGS: Final = (
+    "fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 67108864"
+)
 
 _ERROR_CODE: Final = re.compile(r"Code: (\d+)\.")
 # Codes of ClickHouse's ErrorCodes.cpp that speak of the moment and not of the question:
@@ -87,7 +91,7 @@ class ChdbEngine:
             self.execute(statement)
         migrate(self, schema_versions())
         for table in SYNCED_TABLES:
-            self.execute(f"ALTER TABLE {table} MODIFY SETTING {_SYNC}")
+            self.execute(f"ALTER TABLE {table} MODIFY SETTING {_TABLE_SETTINGS}")
 
     def execute(self, sql: str) -> Rows:
         """See ``AnalyticsEngine``."""

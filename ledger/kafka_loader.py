@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -110,6 +111,7 @@ class KafkaLoader:
 
     Attributes:
         row_count: events inserted, repeats included.
+        has_all: the last batch took everything that the broker had.
     """
 
     def __init__(self, consumer: Consumer, engine: AnalyticsEngine, quarantine: Quarantine) -> None:
@@ -120,6 +122,7 @@ class KafkaLoader:
         self._rows: list[npt.NDArray[np.void]] = []
         self._offsets: dict[object, int] = {}
         self.row_count = 0
+        self.has_all = False
 
     def forget(self) -> None:
         """Drops what is read and not inserted: its partitions may be another's now."""
@@ -135,11 +138,13 @@ class KafkaLoader:
             NotReady: the engine or the broker refuses.
         """
         row_count = 0
+        self.has_all = False
         clock = asyncio.get_running_loop().time
         until_s = clock() + BATCH_S
         while row_count < BATCH_ROWS and clock() < until_s:
             found = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH_MESSAGES)
             if not any(found.values()):
+                self.has_all = True
                 break
             for partition, records in found.items():
                 row_count += self._take(records)
@@ -189,22 +194,32 @@ async def run(deployment: Deployment) -> None:
     engine = ClickHouseEngine(address_of(deployment.analytics_url))
     quarantine = Quarantine(deployment.log_folder / "quarantine.jsonl")
     try:
-        await until_stopped(_follow(deployment, engine, quarantine), lambda: bool(words[Word.STOP]))
+        await until_stopped(
+            _follow(deployment, engine, quarantine, words), lambda: bool(words[Word.STOP])
+        )
     finally:
         engine.close()
 
 
-async def _follow(deployment: Deployment, engine: AnalyticsEngine, quarantine: Quarantine) -> None:
+async def _follow(
+    deployment: Deployment, engine: AnalyticsEngine, quarantine: Quarantine, words: FollowedWords
+) -> None:
     from aiokafka.errors import KafkaError  # noqa: PLC0415 - only who loads from Kafka has it
 
     complaint = Complaint("kafka loader")
+    row_count = words[Word.KAFKA_LOADER_ROWS] = words[Word.KAFKA_LOADER_QUARANTINED] = 0
     while True:
         consumer, loader = _consumer_of(deployment, engine, quarantine)
         try:
             await consumer.start()
             while True:
-                await loader.load_batch()
+                inserted = await loader.load_batch()
                 complaint.is_over()
+                row_count += inserted
+                words[Word.KAFKA_LOADER_ROWS] = row_count
+                words[Word.KAFKA_LOADER_QUARANTINED] = quarantine.count
+                if loader.has_all:
+                    words[Word.KAFKA_LOADER_CAUGHT_UP_NS] = time.monotonic_ns()
         except (NotReady, KafkaError, OSError) as error:
             text = " ".join(f"{type(error).__name__} {error}".split())[:300]
             complaint.say(f"{text}; the batch is read again")

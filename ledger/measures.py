@@ -12,9 +12,12 @@ own.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from market.events import EventFlag, EventKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HOUR_MS: Final = 3_600_000
 
@@ -78,29 +81,33 @@ _EVENT_COLUMNS: Final = (
 )  # fmt: skip
 
 
-def hours_sql(where: str, days: str) -> str:
-    """Returns a SELECT with the columns of ``delivery_hours`` but ``build``, made from the events.
+def hours_sql(where: str, days: str, keys: Sequence[str] = KEYS, sums: Sequence[str] = SUMS) -> str:
+    """Returns a SELECT with columns of ``delivery_hours``, made from the events.
 
     Args:
         where: A condition on columns of ``events``, with ``%(name)s`` for values.
         days: The condition on ``day`` within it, which the marks are looked up by, too.
+        keys: What is summed over, out of ``KEYS``.
+        sums: Which sums, out of ``SUMS``; marks are looked up where one of them asks for that.
     """
     # The names inside differ from columns of the events, whose place an alias would take in WHERE.
-    sums = ", ".join(
-        f"toInt64({form.format_map(_NUMBERS)}) AS {name}" for name, form in _SUMS.items()
-    )
+    made = (f"toInt64({_SUMS[name].format_map(_NUMBERS)}) AS {name}" for name in sums)
+    listed = ", ".join((*keys, *made))
     inner = ", ".join(_EVENT_COLUMNS)
-    keys = ", ".join(KEYS)
-    return f"""
-SELECT day, {keys}, {sums}
-FROM (
-    SELECT {inner}, toInt64(intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS}) AS hour_ms,
-        (id_hi, id_lo) IN (
+    marks = (
+        f"""(id_hi, id_lo) IN (
             SELECT id_hi, id_lo FROM invalid_traffic FINAL WHERE {days} AND reasons != 0
-        ) AS is_invalid
+        )"""  # noqa: S608 - of names of ours
+        if any("is_invalid" in _SUMS[name] for name in sums)
+        else "0"
+    )
+    return f"""
+SELECT day, {listed}
+FROM (
+    SELECT {inner}, toInt64(intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS}) AS hour_ms, {marks} AS is_invalid
     FROM events FINAL
     WHERE {where} AND {days} AND kind != {int(EventKind.NO_BID)}
         AND bitAnd(flags, {int(EventFlag.TEST)}) = 0
 ) AS counted
-GROUP BY day, {keys}
+GROUP BY {", ".join(("day", *keys))}
 """  # noqa: S608 - of names and numbers of ours; values are bound by the caller

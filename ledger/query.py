@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from ledger.measures import DIVIDED, HOUR_MS, KEYS, MONEY, SUMS, hours_sql
-from ledger.rollup import Freshness, freshness, iso_day
+from ledger.measures import DIVIDED, HOUR_MS, KEYS, MONEY, SUMS
+from ledger.rollup import Freshness, freshness, hours_of
 from ledger.sql import Cell, Value
 from market.errors import BadInput
 from market.events import DAY_MS
@@ -231,21 +231,15 @@ def _sql_of(
         "row_count": query.limit + 1, "first_row": query.offset,
     }  # fmt: skip
     wanted = _filters(scope, query, values)
-    columns = ", ".join((*KEYS, *asked.sums))
     span = "hour_ms >= %(start_ms)s AND hour_ms < %(end_ms)s"
-    parts: list[str] = []
-    if days.rolled or not days.changed:
-        values["rolled"] = [iso_day(day) for day in sorted(days.rolled)] or ["1970-01-01"]
-        parts.append(
-            f"SELECT {columns} FROM delivery_hours FINAL "  # noqa: S608 - names of ours
-            f"WHERE day IN %(rolled)s AND {span}{wanted}"
-        )
-    if days.changed:
-        values["changed"] = [iso_day(day) for day in sorted(days.changed)]
-        counted = hours_sql(
-            f"ts_ms >= %(start_ms)s AND ts_ms < %(end_ms)s{wanted}", "day IN %(changed)s"
-        )
-        parts.append(f"SELECT {columns} FROM ({counted}) AS counted_hours")  # noqa: S608
+    hours, of_days = hours_of(
+        days,
+        KEYS,
+        asked.sums,
+        f" AND {span}{wanted}",
+        f" AND ts_ms >= %(start_ms)s AND ts_ms < %(end_ms)s{wanted}",
+    )
+    values |= of_days
     groups = ", ".join(f"{asked.allowed[name]} AS by_{name}" for name in asked.dimensions)
     sums = ", ".join(f"sum({name}) AS of_{name}" for name in asked.sums)
     aliases = {name: f"by_{name}" for name in asked.dimensions}
@@ -253,7 +247,7 @@ def _sql_of(
     order += [alias for alias in aliases.values() if alias not in order]
     sql = f"""
 SELECT {f"{groups}, " if groups else ""}{sums}
-FROM ({" UNION ALL ".join(parts)}) AS hours
+FROM ({hours}) AS hours
 {f"GROUP BY {', '.join(aliases.values())}" if aliases else ""}
 {f"ORDER BY {', '.join(order)}" if order else ""}
 LIMIT %(first_row)s, %(row_count)s

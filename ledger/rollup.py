@@ -24,8 +24,11 @@ import pyarrow as pa
 from ledger.analytics import EngineAnalytics
 from ledger.measures import KEYS, SUMS, hours_sql
 from ledger.sql import bind
+from market.events import EventKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ledger.analytics import AnalyticsEngine
     from ledger.sql import Analytics, Value
 
@@ -35,6 +38,11 @@ _TOUCHED: Final = (
 _BUILT: Final = (
     "SELECT toUInt16(day) AS day_number, max(build) AS n FROM rollup_days GROUP BY day_number"
 )
+_RECORDED: Final = (
+    "SELECT toUInt16(day) AS day_number, argMax(events, build) AS n FROM rollup_days "
+    "GROUP BY day_number"
+)
+_COUNT: Final = "SELECT count() AS n FROM events FINAL WHERE kind != %(no_bid)s"
 _KEPT_FROM: Final = (
     "SELECT toUInt16(max(kept_from)) AS day_number FROM retention WHERE name = %(name)s"
 )
@@ -92,6 +100,64 @@ def freshness(analytics: Analytics) -> Freshness:
     return Freshness(frozenset(rolled), frozenset(touched.keys() - rolled - set(range(first))))
 
 
+def recorded_events(analytics: Analytics) -> int:
+    """Returns how many events of every kind but no-bids there are, tests included, each once.
+
+    Days whose events retention dropped count as when they were last computed.
+    """
+    days = freshness(analytics)
+    known = {
+        day: count
+        for day, count in _numbers_by_day(analytics, _RECORDED).items()
+        if day in days.rolled and count >= 0
+    }
+    counted = [iso_day(day) for day in sorted((days.rolled | days.changed) - known.keys())]
+    if not counted:
+        return sum(known.values())
+    ((count,),) = analytics.query(
+        f"{_COUNT} AND day IN %(days)s", no_bid=int(EventKind.NO_BID), days=counted
+    ).rows
+    assert isinstance(count, int)
+    return sum(known.values()) + count
+
+
+def hours_of(
+    days: Freshness,
+    keys: Sequence[str],
+    sums: Sequence[str],
+    hours_where: str = "",
+    events_where: str = "",
+) -> tuple[str, dict[str, Value]]:
+    """Returns a SELECT of these columns over hours of rolled days and events of changed ones.
+
+    A key may come twice, once from each: the caller sums.
+
+    Args:
+        days: ``freshness`` of now.
+        keys: out of ``measures.KEYS``.
+        sums: out of ``measures.SUMS``.
+        hours_where: more conditions on columns of ``delivery_hours``, begun with AND.
+        events_where: the same conditions on columns of ``events``.
+
+    Returns:
+        The SELECT, and the values of its own ``%(name)s`` (those in the conditions are not).
+    """
+    values: dict[str, Value] = {}
+    listed = ", ".join((*keys, *sums))
+    parts: list[str] = []
+    if days.rolled or not days.changed:
+        values["rolled"] = [iso_day(day) for day in sorted(days.rolled)] or ["1970-01-01"]
+        parts.append(
+            f"SELECT {listed} FROM delivery_hours FINAL "  # noqa: S608 - names of ours
+            f"WHERE day IN %(rolled)s{hours_where}"
+        )
+    if days.changed:
+        values["changed"] = [iso_day(day) for day in sorted(days.changed)]
+        counted = hours_sql(f"1 = 1{events_where}", "day IN %(changed)s", keys, sums)
+        parts.append(f"SELECT {listed} FROM ({counted}) AS counted_hours")  # noqa: S608
+    return " UNION ALL ".join(parts), values
+
+
 def build_day(engine: AnalyticsEngine, day: int, slice_rows: int = SLICE_ROWS) -> int:
     """Computes one day's hours anew and returns how many rows they are.
 
@@ -123,6 +189,11 @@ def build_day(engine: AnalyticsEngine, day: int, slice_rows: int = SLICE_ROWS) -
                     {"day_number": day, "build": build, **part.values()},
                 )
             )
+        recorded = bind(
+            f"{_COUNT} AND day = toDate(%(day_number)s)",
+            {"no_bid": int(EventKind.NO_BID), "day_number": day},
+        )
+        ((events,),) = engine.execute(recorded).rows
         ((count,),) = engine.execute(f"SELECT count() AS n FROM {beside}").rows  # noqa: S608
         # chDB refuses to replace a partition by none, which is what a day without deliveries is.
         change = f"REPLACE PARTITION %(day)s FROM {beside}" if count else "DROP PARTITION %(day)s"
@@ -132,6 +203,7 @@ def build_day(engine: AnalyticsEngine, day: int, slice_rows: int = SLICE_ROWS) -
     rows = {
         "day": pa.array([day], pa.int32()).cast(pa.date32()),
         "build": pa.array([build], pa.uint64()),
+        "events": pa.array([events], pa.int64()),
     }
     engine.insert("rollup_days", pa.table(rows))
     assert isinstance(count, int)

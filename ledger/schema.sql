@@ -165,3 +165,9 @@ CREATE TABLE IF NOT EXISTS erased_users (
   erased_ms Int64
 ) ENGINE = ReplacingMergeTree(erased_ms)
 ORDER BY user_key;
+
+-- version 3
+
+-- How many events of the day there were when its hours were computed: every kind but no-bids, tests
+-- included, each once. Below 0: the hours are of an earlier version, and nobody counted.
+ALTER TABLE rollup_days ADD COLUMN events Int64 DEFAULT -1;

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import sys
+import time
 import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -27,6 +28,7 @@ from ledger.disk import RealDisk, read_whole, write_whole
 from ledger.event_log import EVENT_LOG
 from ledger.follower import Complaint, run_follower, until_stopped
 from ledger.frame import RECORDS
+from ledger.progress import LogProgress
 from ledger.segment import SegmentReader
 from market.control import FollowedWords, Word
 from market.errors import BadInput, Corrupt, NotReady
@@ -317,12 +319,15 @@ async def run(deployment: Deployment) -> None:
         sender, cursor, lambda: words[Word.DURABLE_SEQUENCE] or None,
     )  # fmt: skip
     try:
-        await until_stopped(_follow(shipper), lambda: bool(words[Word.STOP]))
+        progress = LogProgress(
+            words, Word.SHIPPER_SEQUENCE, Word.SHIPPER_CAUGHT_UP_NS, time.monotonic_ns
+        )
+        await until_stopped(_follow(shipper, progress), lambda: bool(words[Word.STOP]))
     finally:
         await sender.close()
 
 
-async def _follow(shipper: Shipper) -> None:
+async def _follow(shipper: Shipper, progress: LogProgress) -> None:
     complaint = Complaint("shipper")
     while True:
         try:
@@ -332,6 +337,7 @@ async def _follow(shipper: Shipper) -> None:
             await asyncio.sleep(RETRY_S)
             continue
         complaint.is_over()
+        progress.moved(shipper.shipped_sequence)
         if count == 0:
             await asyncio.sleep(POLL_S)
 

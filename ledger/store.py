@@ -28,6 +28,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ledger.analytics import AnalyticsEngine
     from ledger.housekeeping import Housekeeper
     from ledger.loader import Loader
+    from ledger.progress import LogProgress
     from market.deployment import Deployment
 
 POLL_S: Final = 0.2
@@ -163,7 +165,10 @@ class StoreClient:
                 (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
                 body = _receive(connection, length)
         except OSError as error:
-            raise NotReady(f"store at {self._path.name}: {error}; it may be starting") from error
+            raise NotReady(
+                f"store at {self._path.name}: {error}; it may be starting: retry, and if "
+                "it stays away read the store's log and start it again"
+            ) from error
         answer = msgspec.msgpack.decode(body, type=kind | Refusal)
         if isinstance(answer, Refusal):
             raise (NotReady if answer.is_retryable else BadInput)(answer.error)
@@ -179,13 +184,18 @@ class Store:
         loader: Loader,
         keeper: Housekeeper,
         thread: ThreadPoolExecutor,
+        progress: LogProgress,
         upkeep_s: float = UPKEEP_S,
     ) -> None:
-        """Takes an engine, what fills it and what keeps it in order, and the one thread of all."""
+        """Takes an engine, what fills it and what keeps it in order, and the one thread of all.
+
+        ``progress`` is told how far the log is loaded.
+        """
         self._engine = engine
         self._keeper = keeper
         self._upkeep_s = upkeep_s
         self._loader = loader
+        self._progress = progress
         self._thread = thread
         self._has_progressed = asyncio.Condition()
 
@@ -208,6 +218,7 @@ class Store:
                 await asyncio.sleep(RETRY_S)
                 continue
             complaint = ""
+            self._progress.moved(self._loader.loaded_sequence, row_count)
             async with self._has_progressed:
                 self._has_progressed.notify_all()
             if row_count < _FULL_BATCH_ROWS:
@@ -300,6 +311,7 @@ async def _work(deployment: Deployment, words: memoryview) -> None:
     from ledger.housekeeping import Housekeeper  # noqa: PLC0415
     from ledger.loader import Loader  # noqa: PLC0415
     from ledger.opening import open_engine  # noqa: PLC0415
+    from ledger.progress import LogProgress  # noqa: PLC0415
 
     address = _address(deployment.store_socket)
     thread = ThreadPoolExecutor(1, "engine")
@@ -310,7 +322,10 @@ async def _work(deployment: Deployment, words: memoryview) -> None:
     def open_store() -> Store:
         engine = open_engine(deployment)
         loader = Loader(engine, deployment.segment_folder, RealDisk(), durable_sequence)
-        return Store(engine, loader, Housekeeper(engine), thread)
+        progress = LogProgress(
+            words, Word.STORE_SEQUENCE, Word.STORE_CAUGHT_UP_NS, time.monotonic_ns, Word.STORE_ROWS
+        )
+        return Store(engine, loader, Housekeeper(engine), thread, progress)
 
     store = await asyncio.get_running_loop().run_in_executor(thread, open_store)
     # Only now: the engine's folder is locked, so that a socket found here is nobody's.

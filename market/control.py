@@ -56,6 +56,22 @@ class Word(enum.IntEnum):
     """Controller: the same."""
     LIVE_EPOCH = 13
     """Controller: counts changes of the live arrays, stored after them."""
+    STORE_SEQUENCE = 14
+    """Store: the last frame of the event log whose events can be asked for."""
+    STORE_ROWS = 15
+    """Store: events that it inserted since it started, repeats included."""
+    STORE_CAUGHT_UP_NS = 16
+    """Store: the machine's monotonic clock when it last had all that is durable; 0 = never yet."""
+    SHIPPER_SEQUENCE = 17
+    """Shipper: the last frame of the event log that Kafka acknowledged."""
+    SHIPPER_CAUGHT_UP_NS = 18
+    """Shipper: as STORE_CAUGHT_UP_NS."""
+    KAFKA_LOADER_ROWS = 19
+    """Kafka loader: events that it inserted since it started, repeats included."""
+    KAFKA_LOADER_QUARANTINED = 20
+    """Kafka loader: messages that it could not read since it started."""
+    KAFKA_LOADER_CAUGHT_UP_NS = 21
+    """Kafka loader: as STORE_CAUGHT_UP_NS, of its partitions."""
 
 
 class WorkerWord(enum.IntEnum):
@@ -70,7 +86,8 @@ class WorkerWord(enum.IntEnum):
     CPU_NS = 5
     """CPU time of the process since it became ready."""
     SNAPSHOTS_REFUSED = 6
-    EVENTS_DROPPED = 7
+    RECORDER_BEHIND_COUNT = 7
+    """Requests that were refused because the ring had no room for their events."""
     MALFORMED_COUNT = 8
 
 
@@ -199,13 +216,20 @@ class FollowedWords:
 
     def __getitem__(self, word: int) -> int:
         """Returns a word of the block that lies there now."""
+        return self._looked_up().words[word]
+
+    def __setitem__(self, word: int, value: int) -> None:
+        """Sets a word of ours in the block that lies there now."""
+        self._looked_up().words[word] = value
+
+    def _looked_up(self) -> ControlBlock:
         try:
             file = self._path.stat().st_ino
         except FileNotFoundError:
             file = self._file
         if file != self._file:
             self._block, self._file = ControlBlock(self._path), file
-        return self._block.words[word]
+        return self._block
 
 
 def is_alive(pid: int) -> bool:

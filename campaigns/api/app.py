@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from campaigns.api import assets, campaigns, engine
+from campaigns.api import assets, campaigns, engine, reports
 from campaigns.api.problem import add_problem_handlers
 from campaigns.api.schema import openapi_of
 from campaigns.console import page
@@ -42,9 +42,9 @@ def build_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     add_problem_handlers(app)
-    for router in (campaigns.router, engine.router, assets.router, page.router):
+    for router in (campaigns.router, reports.router, engine.router, assets.router, page.router):
         app.include_router(router)
-    types = (*campaigns.TYPES, *engine.TYPES)
+    types = (*campaigns.TYPES, *reports.TYPES, *engine.TYPES)
     document: Callable[[], dict[str, Any]] = functools.cache(lambda: openapi_of(app, types))
     app.openapi = document
     return app

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from campaigns.rendering import Studio
     from campaigns.report import Recorder
     from campaigns.store import Store
+    from ledger.sql import Analytics
     from market.campaign import Campaign
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -33,6 +34,7 @@ class Services(NamedTuple):
         publisher: tells the controller.
         studio: renders creatives.
         recorder: what campaigns have spent and won so far.
+        analytics: the store of events.
         engine: how the processes are.
         clock: epoch milliseconds of the run.
     """
@@ -41,6 +43,7 @@ class Services(NamedTuple):
     publisher: Publisher
     studio: Studio
     recorder: Recorder
+    analytics: Analytics
     engine: EngineWatch
     clock: Callable[[], int]
 

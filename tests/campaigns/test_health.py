@@ -34,7 +34,7 @@ def test_what_processes_write_is_what_is_shown(block, tmp_path):
     written = {
         WorkerWord.PID: os.getpid(), WorkerWord.SNAPSHOT_VERSION: 5, WorkerWord.IS_READY: 1,
         WorkerWord.REQUEST_COUNT: 100, WorkerWord.BID_COUNT: 40, WorkerWord.CPU_NS: 7_000,
-        WorkerWord.SNAPSHOTS_REFUSED: 1, WorkerWord.EVENTS_DROPPED: 2,
+        WorkerWord.SNAPSHOTS_REFUSED: 1, WorkerWord.RECORDER_BEHIND_COUNT: 2,
         WorkerWord.MALFORMED_COUNT: 3,
     }  # fmt: skip
     for word, value in written.items():
@@ -49,7 +49,8 @@ def test_what_processes_write_is_what_is_shown(block, tmp_path):
     assert worker.is_alive
     assert worker.is_ready
     assert (worker.request_count, worker.bid_count, worker.cpu_ns) == (100, 40, 7_000)
-    assert (worker.snapshots_refused, worker.events_dropped, worker.malformed_count) == (1, 2, 3)
+    assert (worker.snapshots_refused, worker.malformed_count) == (1, 3)
+    assert worker.recorder_behind_count == 2
     assert watch.clock(lambda: 1)() == 1_700_000_000_000
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from ledger.clickhouse import Address, ClickHouseEngine, address_of
+from ledger.clickhouse_blocks import column_bytes
 from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
 from ledger.loader import Loader, event_table, read_cursor, write_cursor
@@ -56,6 +57,62 @@ def test_what_is_inserted_comes_back_exactly(engine: ClickHouseEngine) -> None:
         key=lambda row: row[1:3],
     )
     assert rows == expected
+
+
+def test_a_part_of_a_table_is_inserted_as_what_it_is(engine: ClickHouseEngine) -> None:
+    # Arrow slices share the whole column's buffers and lists begin in the middle of them.
+    events = made_up_events(100, seed=4)
+    engine.insert("events", event_table(events).slice(30, 40))
+    rows = engine.execute("SELECT id_hi, features, budgets FROM events FINAL ORDER BY id_hi").rows
+    expected = [
+        [each["id_hi"], each["features"].tolist(), each["budgets"].tolist()] for each in events
+    ][30:70]
+    assert rows == sorted(expected, key=lambda row: row[0])
+
+
+def test_text_of_any_length_is_inserted_as_it_is(engine: ClickHouseEngine) -> None:
+    names = ["", "x" * 127, "\u00e9" * 64, "x" * 128, "x" * 20_000]
+    logs = pa.table({"log": names, "next_sequence": pa.array(range(5), pa.uint64())})
+    engine.insert("cursors", logs)
+    found = engine.execute("SELECT log FROM cursors FINAL ORDER BY next_sequence").rows
+    assert found == [[name] for name in names]
+
+
+def test_a_table_without_rows_is_inserted_by_doing_nothing(engine: ClickHouseEngine) -> None:
+    engine.insert("events", event_table(made_up_events(1, seed=4)[:0]))
+    assert event_count(engine) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "reason"),
+    [
+        (pa.array([1, None], pa.int64()), "Int64", "it has nulls"),
+        (pa.array([-1], pa.int64()), "UInt64", "values of int64"),
+        (pa.array([2**32], pa.int64()), "UInt32", "values of int64"),
+        (pa.array([65_536], pa.int32()).cast(pa.date32()), "Date", "values of int32"),
+        (pa.array([0.1], pa.float64()), "Float32", "values of float64"),
+        (pa.array([1], pa.int64()), "Decimal(18, 6)", "the store's tables have"),
+    ],
+)
+def test_a_column_that_the_server_has_not_is_refused(
+    values: object, kind: str, reason: str
+) -> None:
+    with pytest.raises(BadInput, match=reason):
+        column_bytes(values, kind)
+
+
+def test_the_connection_works_after_a_column_that_was_refused(engine: ClickHouseEngine) -> None:
+    late = pa.table(
+        {
+            "day": pa.array([70_000], pa.int32()).cast(pa.date32()),
+            "build": pa.array([1], pa.uint64()),
+        }
+    )
+    with pytest.raises(BadInput):
+        engine.insert("rollup_days", late)
+    table = event_table(made_up_events(2, seed=4))
+    engine.insert("events", table)
+    assert event_count(engine) == 2
 
 
 def test_the_same_rows_twice_count_once(engine: ClickHouseEngine) -> None:

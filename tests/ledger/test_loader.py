@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -136,6 +137,49 @@ def test_a_long_log_comes_in_batches(tmp_path: Path) -> None:
     assert max(counts) <= BATCH_ROWS + 10_000
     assert counts[0] >= 20_000
     assert counts[-1] == 0
+
+
+def test_reading_ahead_skips_and_repeats_nothing_while_batches_are_refused(tmp_path: Path) -> None:
+    events = made_up_events(2 * BATCH_ROWS + 10_000, seed=13)
+    parts = np.array_split(events, 20)
+    write(tmp_path, *[(RECORDS, part.tobytes()) for part in parts[:17]])
+    engine = ListEngine()
+    loader = loader_of(engine, tmp_path)
+    loaded = 0
+    for table in ("events", "", "cursors", "", "", ""):
+        engine.is_refusing = table
+        if table:
+            with pytest.raises(NotReady, match="told to refuse"):
+                loader.load_batch()
+            assert engine.cursor == (loader.loaded_sequence + 1 if loader.loaded_sequence else 0)
+        else:
+            loaded += loader.load_batch()
+    assert loaded == sum(map(len, parts[:17]))
+    # What was read ahead at the end of the log was nothing, and is not the last word.
+    write(tmp_path, *[(RECORDS, part.tobytes()) for part in parts[17:]])
+    loaded += loader.load_batch()
+    assert loaded == len(events)
+    assert (loader.loaded_sequence, engine.cursor) == (20, 21)
+    assert set(engine.ids) == set(ids_of(events))
+    assert set(Counter(engine.ids).values()) <= {1, 2}
+
+
+def test_damage_that_was_read_ahead_is_told_after_the_batch_before_it(tmp_path: Path) -> None:
+    frame = made_up_events(10_000, seed=14).tobytes()
+    count = BATCH_ROWS // 10_000 + 2
+    write(tmp_path, *[(RECORDS, frame)] * count)
+    (segment,) = tmp_path.glob("*.seg")
+    with segment.open("r+b") as file:
+        file.seek(-len(frame) - 1_000, 2)
+        file.write(b"\0" * 500)
+    engine = ListEngine()
+    loader = loader_of(engine, tmp_path)
+    loaded = 0
+    with pytest.raises(Corrupt):  # noqa: PT012 - how many batches come before it is not the point
+        while True:
+            loaded += loader.load_batch()
+    assert loaded == (count - 2) * 10_000
+    assert engine.cursor == count - 1
 
 
 @pytest.mark.parametrize("table", ["events", "cursors"])

@@ -12,8 +12,9 @@ from ledger import reports
 from ledger.clickhouse import ClickHouseEngine, address_of
 from ledger.loader import event_table
 from ledger.reports import Window
+from ledger.rollup import build_changed, build_day, freshness
 from market.errors import BadInput
-from market.events import EventKind
+from market.events import EventFlag, EventKind
 from tests.ledger.stores import START_MS, Asked, RunFolder, clickhouse_or_skip, made_up_events
 from tests.reference import reports as reference
 
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ledger.analytics import AnalyticsEngine
     from ledger.sql import Analytics
 
 HOUR_MS = 3_600_000
+WHOLE_HOURS = Window(START_MS + HOUR_MS, START_MS + 30 * HOUR_MS, 2 * HOUR_MS)
 WINDOW = Window(START_MS + HOUR_MS, START_MS + 30 * HOUR_MS + 1, HOUR_MS)
 
 
@@ -227,4 +230,51 @@ def series_of(
             bucket: value for bucket, value in enumerate(row.values) if value
         }
         for row in found
+    }
+
+
+def test_reports_are_the_same_from_events_and_from_roll_ups(engine: AnalyticsEngine) -> None:
+    events = events_with_repeats()
+    # One campaign of which all that is left is disputed, and one of which nothing but tests.
+    events["flags"][events["campaign_id"] == 3] = EventFlag.DISPUTED
+    events["flags"][events["campaign_id"] == 4] = EventFlag.TEST | EventFlag.CHARGED
+    engine.insert("events", event_table(events))
+    asked = Asked(engine)
+
+    def answers() -> list[object]:
+        return [
+            reports.campaign_totals(asked), reports.totals(asked),
+            reports.spend_over_time(asked, WHOLE_HOURS),
+        ]  # fmt: skip
+
+    counted = answers()
+    expected = reference.campaign_totals(events)
+    assert {(row.campaign_id, row.currency) for row in reports.campaign_totals(asked)} == {
+        key for key, row in expected.items() if any(row.values())
+    }
+    assert reports.totals(asked).events_recorded == reference.events_recorded(events)
+    first, *_ = sorted(freshness(asked).changed)
+    build_day(engine, first)
+    assert answers() == counted
+    assert build_changed(engine)
+    assert not freshness(asked).changed
+    assert answers() == counted
+    # Hours of an earlier version do not say how many events there were.
+    engine.execute("TRUNCATE TABLE rollup_days")
+    engine.execute(
+        "INSERT INTO rollup_days (day, build) "
+        "SELECT day, sum(inserted) AS build FROM touched_days GROUP BY day"
+    )
+    assert not freshness(asked).changed
+    assert answers() == counted
+    again = events[:50].copy()
+    again["recv_ms"] += 10_000
+    again["amount_micros"] += 1
+    engine.insert("events", event_table(again))
+    after = np.concatenate([events, again])
+    found = {row.campaign_id: row.spend_micros for row in reports.campaign_totals(asked)}
+    assert found == {
+        key[0]: row["spend_micros"]
+        for key, row in reference.campaign_totals(after).items()
+        if any(row.values())
     }

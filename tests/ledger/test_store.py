@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
+from ledger.progress import LogProgress
 from ledger.segment import CONTROL, SegmentWriter
 from ledger.sql import Rows
 from ledger.store import Store, StoreClient
@@ -394,6 +395,23 @@ def test_who_only_asks_does_not_load_the_engine() -> None:
     assert done.stdout == "set()\n"
 
 
+def test_the_store_says_in_the_control_block_how_far_it_has_come(folder: RunFolder) -> None:
+    words = folder.control.words
+    with folder.running() as process:
+        sequence = folder.write(*np.array_split(made_up_events(600, seed=19), 3))
+        words[Word.DURABLE_SEQUENCE] = sequence - 1
+        folder.wait_for(sequence - 1, process)
+        wait_until(lambda: words[Word.STORE_ROWS] == 400, "two frames of three")
+        before_ns = time.monotonic_ns()
+        words[Word.DURABLE_SEQUENCE] = sequence
+        folder.wait_for(sequence, process)
+        wait_until(lambda: words[Word.STORE_CAUGHT_UP_NS] > before_ns, "having all of it")
+    assert (words[Word.STORE_SEQUENCE], words[Word.STORE_ROWS]) == (sequence, 600)
+    with folder.running():
+        wait_until(lambda: words[Word.STORE_ROWS] == 0, "the counter of a new process")
+    assert words[Word.STORE_SEQUENCE] == sequence
+
+
 def test_kinds_are_told_apart(folder: RunFolder) -> None:
     events = made_up_events(5_000, seed=9)
     with folder.running() as process:
@@ -433,7 +451,9 @@ def test_upkeep_that_fails_is_said_and_tried_again_while_loading_goes_on(
 ) -> None:
     keeper = _Keeper()
     thread = ThreadPoolExecutor(1)
-    store = Store(None, _NothingToLoad(), keeper, thread, upkeep_s=0.01)
+    words = [0] * 64
+    progress = LogProgress(words, Word.STORE_SEQUENCE, Word.STORE_CAUGHT_UP_NS, lambda: 5)
+    store = Store(None, _NothingToLoad(), keeper, thread, progress, upkeep_s=0.01)
 
     async def until_done() -> None:
         loading = asyncio.create_task(store.load())
@@ -444,5 +464,6 @@ def test_upkeep_that_fails_is_said_and_tried_again_while_loading_goes_on(
 
     asyncio.run(asyncio.wait_for(until_done(), 60))
     thread.shutdown()
+    assert (words[Word.STORE_SEQUENCE], words[Word.STORE_CAUGHT_UP_NS]) == (7, 5)
     assert [str(each) for each in keeper.said] == ["not now", "not so", "True", "False", "False"]
     assert capsys.readouterr().err == "store: upkeep: not now\nstore: upkeep: not so\n"

@@ -286,7 +286,7 @@ function showWorker(row, worker, engine, now) {
   const cpu = worker.request_count ? `${(worker.cpu_ns / worker.request_count / 1000).toFixed(1)} µs` : "–";
   [whole.format(worker.snapshot_version), whole.format(worker.request_count), rateWords(rate),
     whole.format(worker.bid_count), share(worker.bid_count, worker.request_count), cpu,
-    whole.format(worker.malformed_count), whole.format(worker.events_dropped)]
+    whole.format(worker.malformed_count), whole.format(worker.recorder_behind_count)]
     .forEach((text, index) => set(row.cells[index], text));
   return rate;
 }

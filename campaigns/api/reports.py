@@ -1,0 +1,52 @@
+"""Reports of one advertiser: a query in, rows out, over what the analytics store has.
+
+Whose events are read is the key's advertiser and nothing else: a query has no field for one
+(``ledger.query``).
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from campaigns.api import edge
+from campaigns.api.edge import ActorHere, JsonBody, ServicesHere
+from campaigns.api.schema import JSON, answers, body_of
+from campaigns.refusals import Refusal, RefusalKind
+from campaigns.shape import decode_json
+from ledger.query import Answer, Query, Scope, answer, read_query
+from market.errors import BadInput
+
+router = APIRouter(tags=["reports"])
+
+TYPES: tuple[type, ...] = (Query, Answer)
+"""What bodies hold, for the OpenAPI document."""
+
+
+@router.post(
+    "/api/v1/reports/query",
+    summary="Ask what the advertiser's campaigns got and spent",
+    responses=answers(
+        200,
+        Answer,
+        RefusalKind.MALFORMED_JSON,
+        RefusalKind.BODY_TOO_LARGE,
+        RefusalKind.UNSUPPORTED_MEDIA_TYPE,
+        not_ready=True,
+    ),
+    openapi_extra=body_of(Query, JSON),
+)
+def query(services: ServicesHere, actor: ActorHere, body: JsonBody) -> Response:
+    """Returns the sums that the query asks for, of the events of the key's advertiser."""
+    decode_json(body)  # what is no JSON at all is another refusal
+    asked = read_query(body)
+    try:
+        found = answer(services.analytics, Scope(actor.advertiser_id), asked)
+    except BadInput as error:
+        if error.pointer:
+            raise
+        # The query is sound: the engine refused, and what it says is of its inside.
+        raise Refusal(
+            RefusalKind.INVALID_REQUEST,
+            "the store cannot answer this query; ask for fewer days, dimensions or rows",
+        ) from error
+    return edge.answer(found)
