@@ -545,7 +545,7 @@ def test_on_a_real_disk_that_fills_up_what_was_answered_is_there_afterwards(tmp_
             acked.append(number)
     assert acked
     assert refused
-    core._log.close()
+    core._buffer.log.close()
     again = Recorder(DEFAULT_EXCHANGES, 1)
     recover(tmp_path, UnsyncedDisk(), EVENT_LOG, replay=again.replay)
     assert spent(again) == (sum(10 + number % 50 for number in acked), 0)
