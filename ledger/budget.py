@@ -351,6 +351,13 @@ class BudgetLedger:
         reserved: its win would be paid as a late one. Events that are no bids reserve nothing and
         count as new.
         """
+        became, repeats = self.reserve_block(events, now_ms)
+        return Reserved(np.flatnonzero(became == NEW).tolist(), repeats)
+
+    def reserve_block(
+        self, events: npt.NDArray[np.void], now_ms: int
+    ) -> tuple[npt.NDArray[np.uint8], list[Credit]]:
+        """Does what ``reserve`` does; returns [N] of NEW or REPEAT, and the repeats' credits."""
         if not events.flags.writeable:
             events = np.frombuffer(bytearray(events.tobytes()), EVENT_DTYPE)
         became = np.empty(events.shape[0], np.uint8)
@@ -368,7 +375,7 @@ class BudgetLedger:
         for i in np.flatnonzero(became == REPEAT).tolist():
             event = events[i : i + 1].tobytes()
             repeats += _taken_by(int(events["worker"][i]), reservation_of(event))
-        return Reserved(np.flatnonzero(became == NEW).tolist(), repeats)
+        return became, repeats
 
     def judge(self, slot: int, bid: Reservation, amount_micros: int, now_ms: int) -> Settlement:
         """Returns what a charging notice for a known bid does; changes nothing."""

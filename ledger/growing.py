@@ -6,13 +6,17 @@ new ones, filled with zeros, when they are first touched. What is not used yet c
 
 from __future__ import annotations
 
+import contextlib
 import mmap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+_LARGE_BYTES: Final = 16 << 20
+_HUGE_PAGES: Final[int | None] = getattr(mmap, "MADV_HUGEPAGE", None)
 
 
 class GrowingArray:
@@ -46,5 +50,9 @@ class GrowingArray:
             self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         else:
             self._memory.resize(size)
+        if size >= _LARGE_BYTES and _HUGE_PAGES is not None:
+            # A page fault costs as much as ten bids; where the system has no such pages it says so.
+            with contextlib.suppress(OSError):
+                self._memory.madvise(_HUGE_PAGES)
         self.array = np.frombuffer(self._memory, self._dtype, count)
         self.bytes = memoryview(self._memory)[: count * self._dtype.itemsize]

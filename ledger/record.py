@@ -21,6 +21,7 @@ from ledger.checkpoint import RecorderState
 from ledger.event_buffer import EventBuffer
 from ledger.event_bytes import EVENT_BYTES, event_part
 from ledger.frame import CONTROL, Frame
+from ledger.kernels_budget import NEW, REPEAT
 from ledger.kernels_event_id import SCRATCH_WORDS, name_events
 from ledger.lease import (
     Credit,
@@ -235,14 +236,14 @@ class Recorder:
         assert ((kinds == _BID) | (kinds == _NO_BID)).all(), "workers make no other events"
         _name_events(taken, now_ms, self._scratch)
         self._future_bids += int(np.count_nonzero(taken["bid_ms"] > now_ms + CLOCK_SKEW_MS))
-        new, repeats = self._reserve(taken, now_ms)
+        became, repeats = self._reserve(taken, now_ms)
+        if not (became == REPEAT).any():
+            self._buffer.write(body)
+            return
         if credits_repeats:
             self._stage(repeats)
-        if len(new) == taken.shape[0]:
-            self._buffer.write(body)
-        else:
-            for i in new:
-                self._buffer.write(body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES])
+        for i in np.flatnonzero(became == NEW).tolist():
+            self._buffer.write(body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES])
 
     def is_known(self, bid_hi: int, bid_lo: int) -> bool:
         """Returns whether the bid was taken already (a notice may overtake it in its ring)."""
@@ -491,16 +492,13 @@ class Recorder:
         self._buffer.write(event)
         return Answer(outcome, waits=True)
 
-    def _reserve(self, events: npt.NDArray[np.void], now_ms: int) -> Reserved:
+    def _reserve(
+        self, events: npt.NDArray[np.void], now_ms: int
+    ) -> tuple[npt.NDArray[np.uint8], list[Credit]]:
         """Opens the reservations of bid events and counts them."""
-        reserved = self.ledger.reserve(events, now_ms)
-        is_counted = (events["kind"] == EventKind.BID) & (events["flags"] & _TEST == 0)
-        counted = is_counted.tolist()
-        shown = list(
-            zip(events["line_item_id"].tolist(), events["creative_id"].tolist(), strict=True)
-        )
-        self._tally.add_bids(shown[i] for i in reserved.new if counted[i])
-        return reserved
+        became, repeats = self.ledger.reserve_block(events, now_ms)
+        self._tally.add_bids(events, became)
+        return became, repeats
 
     def _apply(self, notice: PendingNotice) -> list[Credit]:
         """Makes a durable notice true; what the bid's worker is told of it."""
@@ -568,7 +566,8 @@ class Recorder:
         for run in np.split(np.arange(events.shape[0]), edges):
             part = events[run[0] : run[-1] + 1]
             if is_bid[run[0]]:
-                self._reserve(part, int(part["recv_ms"][0]))
+                writable = np.frombuffer(bytearray(part.tobytes()), EVENT_DTYPE)
+                self._reserve(writable, int(part["recv_ms"][0]))
                 continue
             body = part.tobytes()
             names = ("bid_hi", "bid_lo", "kind", "flags", "amount_micros", "value_micros")

@@ -2,7 +2,7 @@
 
     python -m ledger.recorder DEPLOYMENT
 
-It drains the workers' rings about every millisecond, commits in groups (5 ms, 1,000 events, or as
+It drains the workers' rings about every millisecond, commits in groups (2 ms, 1,000 events, or as
 soon as no further notice comes), and answers a notice once its commit is on disk:
 
     GET|POST /n/{kind}/{token}?..   200; 302 for a click; 400 for macros that cannot be read; 403
@@ -77,7 +77,7 @@ CREDITS_RING_CAPACITY: Final = 16_384
 COMMIT_EVENTS: Final = 1_000
 """So many events are committed without waiting for more."""
 
-COMMIT_NS: Final = 5_000_000
+COMMIT_NS: Final = 2_000_000
 """No event waits longer for a commit that others join."""
 
 STEP_MS: Final = 50
