@@ -54,7 +54,7 @@ SLOT_DTYPE = np.dtype(
 )
 
 SECONDS = 16_384
-"""Lists of open bids; a deadline further away than so many seconds shares a list."""
+"""Lists of open bids, by second (of 1,024 ms); deadlines a turn of the lists apart share one."""
 
 _BITS = 10
 BUCKETS_MIN = 64
@@ -278,6 +278,20 @@ def add_all(
 
 
 @kernel
+def _next_second(pool: Pool, second: int, last: int) -> int:
+    """Returns the next second after ``second`` with an open bid, at most ``last + 1``."""
+    found = last + 1
+    for place in range(SECONDS):
+        slot = np.int64(pool.seconds[place, 0]) - 1
+        while slot >= 0:
+            own = np.int64(pool.slots[slot]["deadline_ms"]) >> _BITS
+            if second < own < found:
+                found = own
+            slot = np.int64(pool.slots[slot]["after"]) - 1
+    return found
+
+
+@kernel
 def due(pool: Pool, now_ms: int, slots: npt.NDArray[np.int64]) -> int:
     """Writes the open bids with a deadline before ``now_ms`` into slots[N]; returns how many.
 
@@ -289,21 +303,26 @@ def due(pool: Pool, now_ms: int, slots: npt.NDArray[np.int64]) -> int:
     count = np.int64(0)
     if marks[OPEN_COUNT] == 0 or marks[SECOND] > last:
         return count
-    # Beyond one turn of the lists every place was looked at already.
-    first = marks[SECOND]
-    far = last - first >= SECONDS
-    second = max(first, last - SECONDS + 1) if far else first
+    second = marks[SECOND]
+    empty = 0
     while second <= last:
+        empty += 1
         slot = np.int64(pool.seconds[second & (SECONDS - 1), 0]) - 1
         while slot >= 0:
             row = pool.slots[slot]
-            if row["deadline_ms"] < now_ms:
-                if count == slots.shape[0]:
-                    return count
-                slots[count] = slot
-                count += 1
+            if np.int64(row["deadline_ms"]) >> _BITS == second:
+                empty = 0
+                if row["deadline_ms"] < now_ms:
+                    if count == slots.shape[0]:
+                        return count
+                    slots[count] = slot
+                    count += 1
             slot = np.int64(row["after"]) - 1
-        second += 1
-    if not far or count < slots.shape[0]:
-        marks[SECOND] = last
+        if empty == SECONDS:
+            # Time jumped, by hours at least: the lists say where it goes on.
+            second = _next_second(pool, second, last)
+            empty = 0
+        else:
+            second += 1
+    marks[SECOND] = last
     return count

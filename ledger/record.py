@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from ledger.account import Charge, Reserved, Settlement
+from ledger.account import Charge, Settlement
 from ledger.budget import BudgetLedger
 from ledger.checkpoint import RecorderState
 from ledger.event_buffer import EventBuffer
