@@ -121,8 +121,7 @@ class BudgetLedger:
         self._book = AccountBook()
         self._frozen: set[tuple[int, int]] = set()
         self._suspended: set[int] = set()
-        # By worker: a record has 16 bits for its index.
-        self._deadline_ms_max = np.zeros(1 << 16, np.int64)
+        self._deadline_ms_max = np.zeros(16, np.int64)
         self._progress = np.zeros(2, np.int64)
 
     # What the snapshot says.
@@ -326,7 +325,8 @@ class BudgetLedger:
 
     def deadline_ms_max(self, worker: int) -> int:
         """Returns the last deadline of any bid that ``worker`` made; 0 if it made none."""
-        return int(self._deadline_ms_max[worker])
+        latest_ms = self._deadline_ms_max
+        return int(latest_ms[worker]) if worker < latest_ms.shape[0] else 0
 
     def workers(self) -> list[int]:
         """Returns the workers that hold money, in order."""
@@ -360,6 +360,7 @@ class BudgetLedger:
         """Does what ``reserve`` does; returns [N] of NEW or REPEAT, and the repeats' credits."""
         if not events.flags.writeable:
             events = np.frombuffer(bytearray(events.tobytes()), EVENT_DTYPE)
+        self._know_worker(int(events["worker"].max(initial=0)))
         became = np.empty(events.shape[0], np.uint8)
         self._progress[:] = 0
         while why := _reserve(
@@ -466,18 +467,14 @@ class BudgetLedger:
             now_ms: the watermark.
             withholds: keep back what ``withhold`` would, of one bid after the other.
         """
-        all_of_them = Released(0, [], [], [])
-        while True:
-            slots = self.bids.due(now_ms, _RELEASED_AT_ONCE)
-            if slots.shape[0] == 0:
-                return all_of_them
-            released = self._release(slots, withholds=withholds)
-            all_of_them = Released(
-                all_of_them.count + released.count,
-                all_of_them.told + released.told,
-                all_of_them.kept + released.kept,
-                all_of_them.caps + released.caps,
-            )
+        done = Released(0, [], [], [])
+        while (slots := self.bids.due(now_ms, _RELEASED_AT_ONCE)).shape[0]:
+            more = self._release(slots, withholds=withholds)
+            done = Released(
+                done.count + more.count, done.told + more.told, done.kept + more.kept,
+                done.caps + more.caps,
+            )  # fmt: skip
+        return done
 
     def _release(self, slots: npt.NDArray[np.int64], *, withholds: bool) -> Released:
         leases = np.empty(3 * slots.shape[0], np.int64)
@@ -533,6 +530,7 @@ class BudgetLedger:
             budget.is_touched = True
         self.bids.restore(state.bids)
         for worker, deadline_ms in state.deadline_ms_max.items():
+            self._know_worker(worker)
             self._deadline_ms_max[worker] = deadline_ms
         self.unfunded_count = state.unfunded_count
 
@@ -571,6 +569,11 @@ class BudgetLedger:
         if lease is None:
             lease = self._book.open_lease(budget, self._ids[budget.row], worker)
         return lease
+
+    def _know_worker(self, worker: int) -> None:
+        if worker >= (count := self._deadline_ms_max.shape[0]):
+            more = np.zeros(worker + 1 - count, np.int64)
+            self._deadline_ms_max = np.concatenate((self._deadline_ms_max, more))
 
     def _open_account(self, event: np.void) -> None:
         """Opens the first account that is missing of those that a bid draws on."""

@@ -53,7 +53,7 @@ SLOT_DTYPE = np.dtype(
     align=True,
 )
 
-SECONDS = 16_384
+SECONDS = 4_096
 """Lists of open bids, by second (of 1,024 ms); deadlines a turn of the lists apart share one."""
 
 _BITS = 10

@@ -23,6 +23,7 @@ from ledger.event_bytes import EVENT_BYTES, event_part
 from ledger.frame import CONTROL, Frame
 from ledger.kernels_budget import NEW, REPEAT
 from ledger.kernels_event_id import SCRATCH_WORDS, name_events
+from ledger.kernels_reservation import HAS_ORDERS
 from ledger.lease import (
     Credit,
     FramesLost,
@@ -78,6 +79,7 @@ _RECEIVED, _RECEIVED_AT = event_part("recv_ms")
 _AMOUNT, _AMOUNT_AT = event_part("amount_micros")
 
 
+_MANY: Final = 300
 _name_events = SameTypes(name_events)
 
 
@@ -580,3 +582,16 @@ class Recorder:
         """Returns the budgets that a bid of the line item at that time drew on."""
         known = self._line_item_budgets.get(line_item_id, {})
         return [key for key, (start, end) in sorted(known.items()) if start <= bid_ms < end]
+
+
+def meet_kernels() -> None:
+    """Has every kernel that a bid meets compiled, by a recorder that is thrown away."""
+    core = Recorder((), 1)
+    events = np.zeros(_MANY, EVENT_DTYPE)
+    events["kind"] = EventKind.BID
+    events["bid_lo"] = events["line_item_id"] = np.arange(_MANY)
+    events["budgets"][0, 0] = 1
+    core.take_bids(events, 0)
+    core.is_known(0, 0)
+    core.step(1)
+    core.ledger.bids.go_on(HAS_ORDERS)

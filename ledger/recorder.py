@@ -46,7 +46,7 @@ from ledger.link import WorkerLink
 from ledger.notice import landing_location, open_path, read_notice
 from ledger.notice_price import Prices, Unreadable
 from ledger.outcome import Answer, Outcome
-from ledger.record import Recorder
+from ledger.record import Recorder, meet_kernels
 from ledger.ring import Ring
 from ledger.segment import Disk, RealDisk, Recovery, SegmentWriter
 from market.chance import code_of
@@ -542,9 +542,10 @@ def main(arguments: list[str]) -> int:
         deployment = read_deployment(Path(arguments[0]))
         process = RecorderProcess(deployment, RealDisk(), _anchored_wall_ms(), time.monotonic_ns)
         _say(_told(process.recovery))
-        # Compiled before the first notice; what lives now lives forever, so no sweep looks at it.
+        # Compiled before the first bid; what lives now lives forever, so no sweep looks at it.
         amount_micros(1_000_000, 1_000_000, 1_000_000)
         code_of("order")
+        meet_kernels()
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GARBAGE_MAX)
