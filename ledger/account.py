@@ -88,13 +88,13 @@ class Released(NamedTuple):
     """What became of reservations that were released together.
 
     Attributes:
-        count: how many there were.
+        bid_count: how many there were.
         told: money that workers get back, one credit a lease.
         kept: money that was withheld from them, one a lease (``BudgetLedger.withhold``).
         caps: [N] of ``ledger.kernels_budget.CAP_BACK_DTYPE``, frequency counts given back.
     """
 
-    count: int
+    bid_count: int
     told: list[Credit]
     kept: list[Lease]
     caps: list[npt.NDArray[np.void]]
@@ -193,8 +193,8 @@ class AccountBook:
 
     def _renew(self) -> None:
         self.arrays = kernels.Accounts(self._budgets, self._leases, self._table)
-        self.budget_cells = memoryview(self._budgets)
-        self.lease_cells = memoryview(self._leases)
+        self.budget_cells = self._budgets.data
+        self.lease_cells = self._leases.data
 
     @property
     def budgets(self) -> npt.NDArray[np.int64]:

@@ -368,7 +368,8 @@ class BudgetLedger:
             self._progress,
         ):  # fmt: skip
             if why == NO_ACCOUNT:
-                self._open_account(events[self._progress[AT]])
+                at = int(self._progress[AT])
+                self._open_account(events[at : at + 1])
             else:
                 self.bids.go_on(why)
         self.unfunded_count += int(self._progress[UNFUNDED])
@@ -458,7 +459,7 @@ class BudgetLedger:
         settled before: this is the watermark that makes the money safe to use again.
         """
         released = self.release_due(now_ms, withholds=False)
-        return released.count, released.told + _caps_back(released.caps)
+        return released.bid_count, released.told + _caps_back(released.caps)
 
     def release_due(self, now_ms: int, *, withholds: bool) -> Released:
         """Does what ``expire`` does, many at once.
@@ -471,7 +472,7 @@ class BudgetLedger:
         while (slots := self.bids.due(now_ms, _RELEASED_AT_ONCE)).shape[0]:
             more = self._release(slots, withholds=withholds)
             done = Released(
-                done.count + more.count, done.told + more.told, done.kept + more.kept,
+                done.bid_count + more.bid_count, done.told + more.told, done.kept + more.kept,
                 done.caps + more.caps,
             )  # fmt: skip
         return done
@@ -575,10 +576,10 @@ class BudgetLedger:
             more = np.zeros(worker + 1 - count, np.int64)
             self._deadline_ms_max = np.concatenate((self._deadline_ms_max, more))
 
-    def _open_account(self, event: np.void) -> None:
+    def _open_account(self, event: npt.NDArray[np.void]) -> None:
         """Opens the first account that is missing of those that a bid draws on."""
-        worker = int(event["worker"])
-        for budget_id in event["budgets"].tolist():
+        worker = int(event["worker"][0])
+        for budget_id in event["budgets"][0].tolist():
             budget = self._budget(budget_id) if budget_id else None
             if budget is not None and worker not in budget.leases:
                 self._lease(budget, worker)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 _LARGE_BYTES: Final = 16 << 20
 _HUGE_PAGES: Final[int | None] = getattr(mmap, "MADV_HUGEPAGE", None)
 
 
-class GrowingArray:
+class GrowingArray(Generic[ScalarT]):
     """A one-dimensional array that starts with 0 entries.
 
     Attributes:
@@ -27,10 +28,10 @@ class GrowingArray:
         bytes: the same, as bytes.
     """
 
-    array: npt.NDArray[np.void]
+    array: npt.NDArray[ScalarT]
     bytes: memoryview
 
-    def __init__(self, dtype: np.dtype[np.void]) -> None:
+    def __init__(self, dtype: np.dtype[ScalarT]) -> None:
         """Starts empty; ``grow`` it before use."""
         self._dtype = dtype
         self._memory: mmap.mmap | None = None

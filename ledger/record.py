@@ -337,7 +337,7 @@ class Recorder:
         self._staged += released.told
         self._withheld += released.kept
         self._staged_caps += released.caps
-        if released.count:
+        if released.bid_count:
             self._buffer.say(ReservationsExpired(now_ms))
         # Before anything is granted: it is free only because this left the leases.
         self._say_withheld()

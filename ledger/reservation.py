@@ -157,7 +157,7 @@ class Reservations:
         self._seconds = np.zeros((SECONDS, 2), np.int32)
         self._marks = np.zeros(MARK_COUNT, np.int64)
         self._marks[MASK] = BUCKETS_MIN - 1
-        self._cells = memoryview(self._marks)
+        self._cells = self._marks.data
         self._progress = np.zeros(2, np.int64)
         self._grow(capacity)
 
@@ -278,8 +278,8 @@ class Reservations:
         self.pool = Pool(
             self._records.array, self._slots.array, self._buckets.array, self._seconds, self._marks
         )
-        self.state = memoryview(self.pool.slots["state"])
-        self.seen = memoryview(self.pool.slots["seen"])
+        self.state = self.pool.slots["state"].data
+        self.seen = self.pool.slots["seen"].data
 
 
 def reservation_of(event: bytes | bytearray | memoryview, at: int = 0) -> Reservation:

@@ -66,7 +66,7 @@ def play(seed, block_max):
         found = ledger.release_due(now, withholds=True)
         count, money, counts = twin.expire(now)
         released += count
-        assert found.count == count
+        assert found.bid_count == count
         assert {(c.worker, c.key): c.amount for c in found.told} == money
         back = defaultdict(int)
         for caps in found.caps:
