@@ -23,40 +23,55 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import numpy as np
 
 from ledger.account import (
     RESERVATIONS_PER_LEASE,
+    AccountBook,
     BudgetAccount,
     BudgetTotals,
     Charge,
     LeaseAccount,
+    Released,
     Reserved,
     Settlement,
     lease_amounts,
 )
+from ledger.kernels_budget import (
+    AT,
+    CAP_BACK_DTYPE,
+    IS_TOUCHED,
+    NEW,
+    REPEAT,
+    UNFUNDED,
+    release,
+    reserve,
+)
+from ledger.kernels_reservation import NO_ACCOUNT
 from ledger.lease import Credit, Lease
 from ledger.reservation import (
-    IS_BID,
     BidsState,
     Reservation,
     Reservations,
     ReservationState,
-    bid_key,
     reservation_of,
 )
-from market.events import EventKind
+from market.events import EVENT_DTYPE
+from market.kernel import SameTypes
 from market.state import CreditKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    import numpy as np
     import numpy.typing as npt
 
 IDLE_MS: Final = 1_000
 """A worker that reserved nothing of a budget for so long may lend its lease to one that could."""
 
-_BID: Final = int(EventKind.BID)
+_RELEASED_AT_ONCE: Final = 8_192
+_reserve = SameTypes(reserve)
+_release = SameTypes(release)
+
 _OPEN, _RELEASED, _CHARGED = (
     int(ReservationState.OPEN),
     int(ReservationState.RELEASED),
@@ -102,11 +117,12 @@ class BudgetLedger:
         self.bids = Reservations(bid_capacity)
         self.unfunded_count = 0
         self._budgets: dict[int, BudgetAccount] = {}
-        # Budgets that may need a lease since the last top-up; leases that are frozen.
-        self._touched: set[int] = set()
+        self._ids: list[int] = []
+        self._book = AccountBook()
         self._frozen: set[tuple[int, int]] = set()
         self._suspended: set[int] = set()
-        self._deadline_ms_max: dict[int, int] = {}
+        self._deadline_ms_max = np.zeros(16, np.int64)
+        self._progress = np.zeros(2, np.int64)
 
     # What the snapshot says.
 
@@ -131,7 +147,7 @@ class BudgetLedger:
             is_lower = limit_micros < budget.limit_micros
             budget.limit_micros = limit_micros
             budget.end_at_ms = end_at_ms
-            self._touched.add(budget_id)
+            budget.is_touched = True
             if is_lower and budget.over_micros() > 0:
                 holders.update(
                     worker
@@ -148,7 +164,8 @@ class BudgetLedger:
         What each gets is ``lease_amounts``; budgets whose end has passed grant nothing.
         """
         granted: list[Lease] = []
-        for budget_id in sorted(self._touched):
+        touched = self._book.budgets[:, IS_TOUCHED]
+        for budget_id in sorted(self._ids[row] for row in np.flatnonzero(touched).tolist()):
             budget = self._budgets[budget_id]
             if budget.end_at_ms <= now_ms:
                 continue
@@ -163,7 +180,7 @@ class BudgetLedger:
                     budget.free_micros(), budget.reserved_micros_max, available, worker_count
                 )
             ]
-        self._touched.clear()
+        touched[:] = 0
         return tuple(granted)
 
     def stranding(self, now_ms: int, worker_count: int) -> set[int]:
@@ -213,7 +230,7 @@ class BudgetLedger:
     def resume_worker(self, worker: int) -> None:
         """Grants leases to ``worker`` again."""
         self._suspended.discard(worker)
-        self._touched.update(self._budgets)
+        self._book.budgets[:, IS_TOUCHED] = 1
 
     def close_worker(self, worker: int, until_ms: int) -> None:
         """Freezes what ``worker`` holds beyond its open reservations; ``thaw`` gives it back.
@@ -234,7 +251,7 @@ class BudgetLedger:
             lease.frozen_micros = lease.held_micros - lease.open_micros
             lease.frozen_until_ms = max(lease.frozen_until_ms, until_ms)
             self._frozen.add((budget_id, worker))
-            self._touched.add(budget_id)
+            budget.is_touched = True
 
     def thaw(self, now_ms: int) -> tuple[Lease, ...]:
         """Returns the frozen leases whose time is over, for ``give_back``."""
@@ -255,7 +272,7 @@ class BudgetLedger:
             budget.held_micros -= amount_micros
             lease.held_micros -= amount_micros
             lease.frozen_micros = max(0, lease.frozen_micros - amount_micros)
-            self._touched.add(budget_id)
+            budget.is_touched = True
 
     def withhold(self, told: Iterable[Credit]) -> tuple[list[Credit], tuple[Lease, ...]]:
         """Keeps back what credits would give of budgets that are above their limit.
@@ -290,8 +307,9 @@ class BudgetLedger:
     def adjust(self, budget_ids: Iterable[int], amount_micros: int) -> None:
         """Books a correction: above 0 takes money from the budgets, below 0 gives it back."""
         for budget_id in budget_ids:
-            self._budget(budget_id).adjusted_micros += amount_micros
-            self._touched.add(budget_id)
+            budget = self._budget(budget_id)
+            budget.adjusted_micros += amount_micros
+            budget.is_touched = True
 
     def missing_leases(self) -> tuple[Lease, ...]:
         """Returns what leases lack of their open reservations: 0 unless frames of a log were lost.
@@ -307,7 +325,8 @@ class BudgetLedger:
 
     def deadline_ms_max(self, worker: int) -> int:
         """Returns the last deadline of any bid that ``worker`` made; 0 if it made none."""
-        return self._deadline_ms_max.get(worker, 0)
+        latest_ms = self._deadline_ms_max
+        return int(latest_ms[worker]) if worker < latest_ms.shape[0] else 0
 
     def workers(self) -> list[int]:
         """Returns the workers that hold money, in order."""
@@ -332,36 +351,33 @@ class BudgetLedger:
         reserved: its win would be paid as a late one. Events that are no bids reserve nothing and
         count as new.
         """
-        new: list[int] = []
+        became, repeats = self.reserve_block(events, now_ms)
+        return Reserved(np.flatnonzero(became == NEW).tolist(), repeats)
+
+    def reserve_block(
+        self, events: npt.NDArray[np.void], now_ms: int
+    ) -> tuple[npt.NDArray[np.uint8], list[Credit]]:
+        """Does what ``reserve`` does; returns [N] of NEW or REPEAT, and the repeats' credits."""
+        if not events.flags.writeable:
+            events = np.frombuffer(bytearray(events.tobytes()), EVENT_DTYPE)
+        self._know_worker(int(events["worker"].max(initial=0)))
+        became = np.empty(events.shape[0], np.uint8)
+        self._progress[:] = 0
+        while why := _reserve(
+            self.bids.pool, self._book.arrays, events, now_ms, self._deadline_ms_max, became,
+            self._progress,
+        ):  # fmt: skip
+            if why == NO_ACCOUNT:
+                at = int(self._progress[AT])
+                self._open_account(events[at : at + 1])
+            else:
+                self.bids.go_on(why)
+        self.unfunded_count += int(self._progress[UNFUNDED])
         repeats: list[Credit] = []
-        width = events.dtype.itemsize
-        body = memoryview(events.tobytes())
-        find, add, seen = self.bids.find, self.bids.add, self.bids.seen
-        latest = self._deadline_ms_max
-        columns = [
-            events[name].tolist()
-            for name in (
-                "kind", "bid_hi", "bid_lo", "deadline_ms", "amount_micros", "worker", "budgets"
-            )
-        ]  # fmt: skip
-        for i, (kind, hi, lo, deadline_ms, amount, worker, budget_ids) in enumerate(
-            zip(*columns, strict=True)
-        ):
-            if kind != _BID:
-                new.append(i)
-                continue
-            key = bid_key(hi, lo)
-            if find(key) is not None:
-                repeats += _taken_by(worker, reservation_of(body[i * width : (i + 1) * width]))
-                continue
-            new.append(i)
-            is_held = self._hold(worker, budget_ids, amount, now_ms)
-            state = _OPEN if is_held else _RELEASED
-            slot = add(key, body[i * width : (i + 1) * width], deadline_ms, state, now_ms)
-            seen[slot] = IS_BID
-            if deadline_ms > latest.get(worker, 0):
-                latest[worker] = deadline_ms
-        return Reserved(new, repeats)
+        for i in np.flatnonzero(became == REPEAT).tolist():
+            event = events[i : i + 1].tobytes()
+            repeats += _taken_by(int(events["worker"][i]), reservation_of(event))
+        return became, repeats
 
     def judge(self, slot: int, bid: Reservation, amount_micros: int, now_ms: int) -> Settlement:
         """Returns what a charging notice for a known bid does; changes nothing."""
@@ -422,25 +438,19 @@ class BudgetLedger:
                 lease.held_micros -= amount_micros
                 if not was_open:
                     lease.frozen_micros = max(0, lease.frozen_micros - amount_micros)
-            self._touched.add(budget_id)
+            budget.is_touched = True
         if bids.state[slot] == _RELEASED and is_late:
             # The release took the counts back, and the impression was shown after all.
             told += [Credit(bid.worker, CreditKind.CAP, key, -1) for key in bid.caps]
-        bids.state[slot] = _CHARGED
+        bids.close(slot, ReservationState.CHARGED)
         return told
 
     def release(self, slot: int) -> list[Credit]:
         """Gives an open reservation back to its worker: lost, or expired. Else does nothing."""
-        bids = self.bids
-        if bids.state[slot] != _OPEN:
+        if self.bids.state[slot] != _OPEN:
             return []
-        bid = bids.reservation(slot)
-        for budget_id in bid.budgets:
-            budget = self._budget(budget_id)
-            budget.open_count -= 1
-            self._lease(budget, bid.worker).open_micros -= bid.reserved_micros
-        bids.state[slot] = _RELEASED
-        return _taken_by(bid.worker, bid)
+        released = self._release(np.array([slot]), withholds=False)
+        return released.told + _caps_back(released.caps)
 
     def expire(self, now_ms: int) -> tuple[int, list[Credit]]:
         """Releases every open reservation whose deadline is before ``now_ms``.
@@ -448,11 +458,37 @@ class BudgetLedger:
         Returns how many there were, and the credits. All notices that came by then must have been
         settled before: this is the watermark that makes the money safe to use again.
         """
-        due = self.bids.pop_due(now_ms)
-        told: list[Credit] = []
-        for slot in due:
-            told += self.release(slot)
-        return len(due), told
+        released = self.release_due(now_ms, withholds=False)
+        return released.bid_count, released.told + _caps_back(released.caps)
+
+    def release_due(self, now_ms: int, *, withholds: bool) -> Released:
+        """Does what ``expire`` does, many at once.
+
+        Args:
+            now_ms: the watermark.
+            withholds: keep back what ``withhold`` would, of one bid after the other.
+        """
+        done = Released(0, [], [], [])
+        while (slots := self.bids.due(now_ms, _RELEASED_AT_ONCE)).shape[0]:
+            more = self._release(slots, withholds=withholds)
+            done = Released(
+                done.bid_count + more.bid_count, done.told + more.told, done.kept + more.kept,
+                done.caps + more.caps,
+            )  # fmt: skip
+        return done
+
+    def _release(self, slots: npt.NDArray[np.int64], *, withholds: bool) -> Released:
+        leases = np.empty(3 * slots.shape[0], np.int64)
+        caps = np.empty(3 * slots.shape[0], CAP_BACK_DTYPE)
+        counts = np.zeros(2, np.int64)
+        _release(self.bids.pool, self._book.arrays, slots, withholds, leases, caps, counts)
+        owed, kept = self._book.collect(leases[: counts[0]])
+        return Released(
+            slots.shape[0],
+            [Credit(worker, CreditKind.BUDGET, key, amount) for worker, key, amount in owed],
+            [Lease(*each) for each in kept],
+            [caps[: counts[1]]],
+        )
 
     # What a replay comes to, as a value (``ledger.checkpoint``).
 
@@ -471,7 +507,10 @@ class BudgetLedger:
                 for budget_id, budget in sorted(self._budgets.items())
             ],
             bids=self.bids.state_of_all(),
-            deadline_ms_max=dict(self._deadline_ms_max),
+            deadline_ms_max={
+                worker: int(self._deadline_ms_max[worker])
+                for worker in np.flatnonzero(self._deadline_ms_max).tolist()
+            },
             unfunded_count=self.unfunded_count,
         )  # fmt: skip
 
@@ -489,9 +528,11 @@ class BudgetLedger:
                 lease.held_micros, lease.open_micros = held_micros, open_micros
                 lease.used_ms = used_ms
                 budget.held_micros += held_micros
-            self._touched.add(saved.budget_id)
+            budget.is_touched = True
         self.bids.restore(state.bids)
-        self._deadline_ms_max = dict(state.deadline_ms_max)
+        for worker, deadline_ms in state.deadline_ms_max.items():
+            self._know_worker(worker)
+            self._deadline_ms_max[worker] = deadline_ms
         self.unfunded_count = state.unfunded_count
 
     # What others see.
@@ -520,43 +561,29 @@ class BudgetLedger:
     def _budget(self, budget_id: int) -> BudgetAccount:
         budget = self._budgets.get(budget_id)
         if budget is None:
-            budget = self._budgets[budget_id] = BudgetAccount()
+            budget = self._budgets[budget_id] = self._book.open_budget()
+            self._ids.append(budget_id)
         return budget
 
     def _lease(self, budget: BudgetAccount, worker: int) -> LeaseAccount:
         lease = budget.leases.get(worker)
         if lease is None:
-            lease = budget.leases[worker] = LeaseAccount()
+            lease = self._book.open_lease(budget, self._ids[budget.row], worker)
         return lease
 
-    def _hold(
-        self, worker: int, budget_ids: Sequence[int], amount_micros: int, now_ms: int
-    ) -> bool:
-        """Takes a reservation from all of a bid's budgets, or from none.
+    def _know_worker(self, worker: int) -> None:
+        if worker >= (count := self._deadline_ms_max.shape[0]):
+            more = np.zeros(worker + 1 - count, np.int64)
+            self._deadline_ms_max = np.concatenate((self._deadline_ms_max, more))
 
-        Whether it can is a matter of what is held and open, which the log says; what is frozen is
-        not in the log, so a replay could not decide by it.
-        """
-        pairs: list[tuple[BudgetAccount, LeaseAccount]] = []
-        for budget_id in budget_ids:
-            if budget_id == 0:
-                continue
-            budget = self._budgets.get(budget_id) or self._budget(budget_id)
-            lease = budget.leases.get(worker) or self._lease(budget, worker)
-            budget.reserved_micros_max = max(budget.reserved_micros_max, amount_micros)
-            lease.used_ms = now_ms
-            if lease.held_micros - lease.open_micros < amount_micros:
-                self.unfunded_count += 1
-                return False
-            self._touched.add(budget_id)
-            pairs.append((budget, lease))
-        for budget, lease in pairs:
-            budget.open_count += 1
-            lease.open_micros += amount_micros
-            # A bid of a worker that was thought dead: what it reserved may not be given back.
-            free_micros = lease.held_micros - lease.open_micros
-            lease.frozen_micros = min(lease.frozen_micros, free_micros)
-        return True
+    def _open_account(self, event: npt.NDArray[np.void]) -> None:
+        """Opens the first account that is missing of those that a bid draws on."""
+        worker = int(event["worker"][0])
+        for budget_id in event["budgets"][0].tolist():
+            budget = self._budget(budget_id) if budget_id else None
+            if budget is not None and worker not in budget.leases:
+                self._lease(budget, worker)
+                return
 
 
 def _taken_by(worker: int, bid: Reservation) -> list[Credit]:
@@ -566,3 +593,9 @@ def _taken_by(worker: int, bid: Reservation) -> list[Credit]:
         for budget_id in bid.budgets
     ]
     return money + [Credit(worker, CreditKind.CAP, key, 1) for key in bid.caps]
+
+
+def _caps_back(caps: list[npt.NDArray[np.void]]) -> list[Credit]:
+    return [
+        Credit(worker, CreditKind.CAP, key, 1) for block in caps for key, worker in block.tolist()
+    ]

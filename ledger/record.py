@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from ledger.account import Charge, Reserved, Settlement
+from ledger.account import Charge, Settlement
 from ledger.budget import BudgetLedger
 from ledger.checkpoint import RecorderState
+from ledger.event_buffer import EventBuffer
 from ledger.event_bytes import EVENT_BYTES, event_part
-from ledger.frame import BODY_BYTES_MAX, CONTROL, RECORDS, Frame
+from ledger.frame import CONTROL, Frame
+from ledger.kernels_budget import NEW, REPEAT
+from ledger.kernels_event_id import SCRATCH_WORDS, name_events
+from ledger.kernels_reservation import HAS_ORDERS
 from ledger.lease import (
     Credit,
     FramesLost,
@@ -29,9 +33,7 @@ from ledger.lease import (
     LeasesReturned,
     ReservationsExpired,
     decode_message,
-    encode_message,
 )
-from ledger.log import MemoryLog
 from ledger.notice import Charging, bid_from_token, fill_notice_event
 from ledger.notice_price import CLOCK_SKEW_MS
 from ledger.outbox import Outbox
@@ -47,7 +49,8 @@ from ledger.reservation import (
 from ledger.tally import Behaviour, Tally, exchange_views
 from ledger.view import BudgetView, LedgerView
 from market.errors import NotReady
-from market.events import EVENT_DTYPE, EventFlag, EventKind, event_digest, read_events
+from market.events import EVENT_DTYPE, EventFlag, EventKind, read_events
+from market.kernel import SameTypes
 from market.money import amount_micros
 from market.state import CreditKind
 
@@ -60,8 +63,8 @@ if TYPE_CHECKING:
     from market.protocols import Notice
     from market.snapshot import Snapshot
 
-_BUFFER_BYTES_MAX: Final = 8 << 20
-_BODY_BYTES: Final = BODY_BYTES_MAX // EVENT_BYTES * EVENT_BYTES
+_BID: Final = int(EventKind.BID)
+_NO_BID: Final = int(EventKind.NO_BID)
 # Plain numbers: masking with a member of a flag enum takes a microsecond.
 _TEST: Final = int(EventFlag.TEST)
 _CHARGED: Final = int(EventFlag.CHARGED)
@@ -76,6 +79,10 @@ _RECEIVED, _RECEIVED_AT = event_part("recv_ms")
 _AMOUNT, _AMOUNT_AT = event_part("amount_micros")
 
 
+_MANY: Final = 300
+_name_events = SameTypes(name_events)
+
+
 class Recorder:
     """Everything that the recorder process knows.
 
@@ -84,7 +91,6 @@ class Recorder:
         sequence: last durable frame of the log.
         is_stuck: the last commit failed; until one works no notice is taken.
         commit_count: commits that worked; a notice that waits is done when it has grown.
-        pending_count: events that the next commit will make durable.
     """
 
     def __init__(self, exchanges: Sequence[ExchangeProfile], worker_count: int) -> None:
@@ -94,9 +100,8 @@ class Recorder:
         self.sequence = 0
         self.is_stuck = False
         self.commit_count = 0
-        self.pending_count = 0
         self._worker_count = worker_count
-        self._log: Log = MemoryLog()
+        self._buffer = EventBuffer()
         self._tally = Tally()
         self._behaviours: dict[int, Behaviour] = {}
         self._landing_urls: dict[int, str] = {}
@@ -105,13 +110,13 @@ class Recorder:
         self._lost_frames = 0
         # Budgets of each line item as snapshots named them, with the time that they are for.
         self._line_item_budgets: dict[int, dict[int, tuple[int, int]]] = {}
-        self._buffer: list[bytes | bytearray] = []
-        self._buffer_bytes = 0
         self._pending: list[PendingNotice] = []
         # Of the pending notices: their event ids, and the bids whose money they move.
         self._pending_ids: set[tuple[int, int]] = set()
         self._moving: set[int] = set()
         self._staged: list[Credit] = []
+        self._staged_caps: list[npt.NDArray[np.void]] = []
+        self._scratch = np.zeros(SCRATCH_WORDS, np.uint64)
         # What left the leases of budgets above their limit, and is not yet said in the log.
         self._withheld: list[Lease] = []
         self._outbox = Outbox()
@@ -164,10 +169,10 @@ class Recorder:
 
     def write_to(self, log: Log) -> None:
         """Writes to ``log`` from now on."""
-        self._log = log
+        self._buffer.log = log
         missing = self.ledger.missing_leases() if self._lost_frames else ()
         if missing:
-            self._say(LeasesGranted(missing))
+            self._buffer.say(LeasesGranted(missing))
             self.ledger.grant(missing)
         self.sequence = log.commit()
 
@@ -209,7 +214,12 @@ class Recorder:
     @property
     def has_room(self) -> bool:
         """Whether more bids may be taken; not while too much waits for a log that stands still."""
-        return self._buffer_bytes < _BUFFER_BYTES_MAX
+        return self._buffer.has_room
+
+    @property
+    def pending_count(self) -> int:
+        """Events that the next commit will make durable."""
+        return self._buffer.pending_count
 
     def take_bids(
         self, events: npt.NDArray[np.void], now_ms: int, *, credits_repeats: bool = True
@@ -224,30 +234,18 @@ class Recorder:
         """
         body = bytearray(events.tobytes())
         taken = np.frombuffer(body, EVENT_DTYPE)
-        taken["recv_ms"] = now_ms
-        kinds = events["kind"].tolist()
-        assert set(kinds) <= {EventKind.BID, EventKind.NO_BID}, "workers make no other events"
-        names = ("bid_hi", "bid_lo", "opportunity_hi", "opportunity_lo", "ts_ms")
-        for at, kind, hi, lo, opportunity_hi, opportunity_lo, ts_ms in zip(
-            range(_ID_AT, len(body), EVENT_BYTES),
-            kinds,
-            *(events[name].tolist() for name in names),
-            strict=True,
-        ):
-            body[at : at + _ID.size] = (
-                event_digest(kind, hi, lo)
-                if kind == EventKind.BID
-                else event_digest(kind, opportunity_hi, opportunity_lo, ts_ms)
-            )
-        self._future_bids += int(np.count_nonzero(events["bid_ms"] > now_ms + CLOCK_SKEW_MS))
-        new, repeats = self._reserve(taken, now_ms)
+        kinds = taken["kind"]
+        assert ((kinds == _BID) | (kinds == _NO_BID)).all(), "workers make no other events"
+        _name_events(taken, now_ms, self._scratch)
+        self._future_bids += int(np.count_nonzero(taken["bid_ms"] > now_ms + CLOCK_SKEW_MS))
+        became, repeats = self._reserve(taken, now_ms)
+        if not (became == REPEAT).any():
+            self._buffer.write(body)
+            return
         if credits_repeats:
             self._stage(repeats)
-        if len(new) == taken.shape[0]:
-            self._write(body)
-        else:
-            for i in new:
-                self._write(body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES])
+        for i in np.flatnonzero(became == NEW).tolist():
+            self._buffer.write(body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES])
 
     def is_known(self, bid_hi: int, bid_lo: int) -> bool:
         """Returns whether the bid was taken already (a notice may overtake it in its ring)."""
@@ -312,7 +310,7 @@ class Recorder:
                 0, int(EventKind.ADJUSTMENT), _CHARGED, amount, 0, 0, received_ms, event
             )
         )  # fmt: skip
-        self._write(event)
+        self._buffer.write(event)
         return Answer(Outcome.ADJUSTED, waits=True)
 
     def behaviour(self, exchange: int = 0) -> Behaviour:
@@ -335,19 +333,21 @@ class Recorder:
             NotReady: the log stands still. Nothing that matters has happened; try again.
         """
         self.commit()
-        count, told = self.ledger.expire(now_ms)
-        self._stage(told)
-        if count:
-            self._say(ReservationsExpired(now_ms))
+        released = self.ledger.release_due(now_ms, withholds=True)
+        self._staged += released.told
+        self._withheld += released.kept
+        self._staged_caps += released.caps
+        if released.bid_count:
+            self._buffer.say(ReservationsExpired(now_ms))
         # Before anything is granted: it is free only because this left the leases.
         self._say_withheld()
         returned = self.ledger.thaw(now_ms)
         if returned:
-            self._say(LeasesReturned(returned))
+            self._buffer.say(LeasesReturned(returned))
             self.ledger.give_back(returned)
         granted = self.ledger.top_up(now_ms, self._worker_count)
         if granted:
-            self._say(LeasesGranted(granted))
+            self._buffer.say(LeasesGranted(granted))
             self._staged += self.ledger.grant(granted)
         self.commit()
 
@@ -358,14 +358,12 @@ class Recorder:
             NotReady: the log cannot be written; what waits is kept for the next try.
         """
         try:
-            self._flush()
-            self.sequence = self._log.commit()
+            self.sequence = self._buffer.commit()
         except NotReady:
             self.is_stuck = True
             raise
         self.is_stuck = False
         self.commit_count += 1
-        self.pending_count = 0
         pending = self._pending
         if pending:
             self._pending = []
@@ -376,6 +374,9 @@ class Recorder:
         if self._staged:
             self._outbox.add(self._staged)
             self._staged.clear()
+        for caps in self._staged_caps:
+            self._outbox.add_caps(caps)
+        self._staged_caps.clear()
         self._say_withheld()
 
     # What goes out.
@@ -490,19 +491,16 @@ class Recorder:
                 notice.at_ms, event,
             )
         )  # fmt: skip
-        self._write(event)
+        self._buffer.write(event)
         return Answer(outcome, waits=True)
 
-    def _reserve(self, events: npt.NDArray[np.void], now_ms: int) -> Reserved:
+    def _reserve(
+        self, events: npt.NDArray[np.void], now_ms: int
+    ) -> tuple[npt.NDArray[np.uint8], list[Credit]]:
         """Opens the reservations of bid events and counts them."""
-        reserved = self.ledger.reserve(events, now_ms)
-        is_counted = (events["kind"] == EventKind.BID) & (events["flags"] & _TEST == 0)
-        counted = is_counted.tolist()
-        shown = list(
-            zip(events["line_item_id"].tolist(), events["creative_id"].tolist(), strict=True)
-        )
-        self._tally.add_bids(shown[i] for i in reserved.new if counted[i])
-        return reserved
+        became, repeats = self.ledger.reserve_block(events, now_ms)
+        self._tally.add_bids(events, became)
+        return became, repeats
 
     def _apply(self, notice: PendingNotice) -> list[Credit]:
         """Makes a durable notice true; what the bid's worker is told of it."""
@@ -515,7 +513,7 @@ class Recorder:
         slot = bids.find(key)
         if slot is None:
             bid = reservation_of(event)
-            slot = bids.add(key, event, bid.deadline_ms, ReservationState.RELEASED, received_ms)
+            slot = bids.add(event, ReservationState.RELEASED, received_ms)
         else:
             bid = bids.reservation(slot) if bids.seen[slot] & IS_BID else reservation_of(event)
         seen = bids.seen[slot]
@@ -550,7 +548,7 @@ class Recorder:
 
     def _say_withheld(self) -> None:
         if self._withheld:
-            self._say(LeasesReturned(tuple(self._withheld)))
+            self._buffer.say(LeasesReturned(tuple(self._withheld)))
             self._withheld.clear()
 
     def _obey(self, message: LeaseMessage) -> None:
@@ -561,7 +559,7 @@ class Recorder:
         elif isinstance(message, FramesLost):
             self._lost_frames += 1
         else:
-            self.ledger.expire(message.now_ms)
+            self.ledger.release_due(message.now_ms, withholds=False)
 
     def _repeat(self, events: npt.NDArray[np.void]) -> None:
         """Takes events of the log: runs of bids at once, notices one by one."""
@@ -570,7 +568,8 @@ class Recorder:
         for run in np.split(np.arange(events.shape[0]), edges):
             part = events[run[0] : run[-1] + 1]
             if is_bid[run[0]]:
-                self._reserve(part, int(part["recv_ms"][0]))
+                writable = np.frombuffer(bytearray(part.tobytes()), EVENT_DTYPE)
+                self._reserve(writable, int(part["recv_ms"][0]))
                 continue
             body = part.tobytes()
             names = ("bid_hi", "bid_lo", "kind", "flags", "amount_micros", "value_micros")
@@ -579,25 +578,20 @@ class Recorder:
                 event = body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES]
                 self._apply(PendingNotice._make((bid_key(hi, lo), *values, event)))
 
-    def _write(self, event: bytes | bytearray) -> None:
-        self._buffer.append(event)
-        self._buffer_bytes += len(event)
-        self.pending_count += len(event) // EVENT_BYTES
-
-    def _say(self, message: LeaseMessage) -> None:
-        self._flush()
-        self._log.append(CONTROL, encode_message(message))
-
-    def _flush(self) -> None:
-        if not self._buffer:
-            return
-        body = b"".join(self._buffer)
-        for at in range(0, len(body), _BODY_BYTES):
-            self._log.append(RECORDS, body[at : at + _BODY_BYTES])
-        self._buffer.clear()
-        self._buffer_bytes = 0
-
     def _budgets_of(self, line_item_id: int, bid_ms: int) -> list[int]:
         """Returns the budgets that a bid of the line item at that time drew on."""
         known = self._line_item_budgets.get(line_item_id, {})
         return [key for key, (start, end) in sorted(known.items()) if start <= bid_ms < end]
+
+
+def meet_kernels() -> None:
+    """Has every kernel that a bid meets compiled, by a recorder that is thrown away."""
+    core = Recorder((), 1)
+    events = np.zeros(_MANY, EVENT_DTYPE)
+    events["kind"] = EventKind.BID
+    events["bid_lo"] = events["line_item_id"] = np.arange(_MANY)
+    events["budgets"][0, 0] = 1
+    core.take_bids(events, 0)
+    core.is_known(0, 0)
+    core.step(1)
+    core.ledger.bids.go_on(HAS_ORDERS)

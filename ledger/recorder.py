@@ -2,7 +2,7 @@
 
     python -m ledger.recorder DEPLOYMENT
 
-It drains the workers' rings about every millisecond, commits in groups (5 ms, 1,000 events, or as
+It drains the workers' rings about every millisecond, commits in groups (2 ms, 1,000 events, or as
 soon as no further notice comes), and answers a notice once its commit is on disk:
 
     GET|POST /n/{kind}/{token}?..   200; 302 for a click; 400 for macros that cannot be read; 403
@@ -46,7 +46,7 @@ from ledger.link import WorkerLink
 from ledger.notice import landing_location, open_path, read_notice
 from ledger.notice_price import Prices, Unreadable
 from ledger.outcome import Answer, Outcome
-from ledger.record import Recorder
+from ledger.record import Recorder, meet_kernels
 from ledger.ring import Ring
 from ledger.segment import Disk, RealDisk, Recovery, SegmentWriter
 from market.chance import code_of
@@ -77,7 +77,7 @@ CREDITS_RING_CAPACITY: Final = 16_384
 COMMIT_EVENTS: Final = 1_000
 """So many events are committed without waiting for more."""
 
-COMMIT_NS: Final = 5_000_000
+COMMIT_NS: Final = 2_000_000
 """No event waits longer for a commit that others join."""
 
 STEP_MS: Final = 50
@@ -542,9 +542,10 @@ def main(arguments: list[str]) -> int:
         deployment = read_deployment(Path(arguments[0]))
         process = RecorderProcess(deployment, RealDisk(), _anchored_wall_ms(), time.monotonic_ns)
         _say(_told(process.recovery))
-        # Compiled before the first notice; what lives now lives forever, so no sweep looks at it.
+        # Compiled before the first bid; what lives now lives forever, so no sweep looks at it.
         amount_micros(1_000_000, 1_000_000, 1_000_000)
         code_of("order")
+        meet_kernels()
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GARBAGE_MAX)

@@ -8,30 +8,44 @@ this file's business: ``ledger.budget`` moves the money.
 from __future__ import annotations
 
 import enum
-import heapq
-from array import array
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from ledger.event_bytes import EVENT_BYTES, event_fields
+from ledger.growing import GrowingArray
+from ledger.kernels_reservation import (
+    BUCKETS_MIN,
+    CHARGED_MEMORY_MS,
+    HAND,
+    HAS_ORDERS,
+    IS_FULL,
+    KNOWN,
+    MARK_COUNT,
+    MASK,
+    RELEASED_MEMORY_MS,
+    SECONDS,
+    SLOT_DTYPE,
+    Pool,
+    add_all,
+    close,
+    due,
+    find,
+    forget,
+)
 from market.events import EVENT_DTYPE, SCHEMA_VERSION, EventFlag, EventKind, read_events
+from market.kernel import SameTypes
 
-CHARGED_MEMORY_MS: Final = 7 * 86_400_000
-"""How long after its deadline a charged bid is known: as long as a charging notice is taken."""
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
-RELEASED_MEMORY_MS: Final = 300_000
-"""The same for a bid that was not charged. A win that comes later is settled from its token.
-
-A known bid takes about half a kilobyte, so what is open, and this, decide the recorder's memory:
-2,000 bids a second with a window of five minutes are 600 MB.
-"""
+__all__ = ["CHARGED_MEMORY_MS", "RELEASED_MEMORY_MS", "Pool"]
 
 IS_BID: Final = 1 << EventKind.BID
 """In ``seen``: the bid's own event is known, not only a notice of it."""
 
-_BUCKET_BITS: Final = 10
+_UINT64_MAX: Final = 2**64 - 1
 _NEVER_MS: Final = -(2**62)
 _TEST: Final = int(EventFlag.TEST)
 
@@ -92,13 +106,6 @@ _FIELDS: Final = event_fields(
     "bid_ms", "deadline_ms", "amount_micros", "line_item_id", "creative_id", "exchange", "worker",
     "flags", "format", "pctr", "pcvr", "budgets", "caps", "rate_micros", "quantity_micros",
 )  # fmt: skip
-_KEY: Final = event_fields("bid_hi", "bid_lo")
-
-_FREE, _OPEN, _CHARGED = (
-    int(ReservationState.FREE),
-    int(ReservationState.OPEN),
-    int(ReservationState.CHARGED),
-)
 
 
 class BidsState(msgspec.Struct, frozen=True):
@@ -119,6 +126,11 @@ class BidsState(msgspec.Struct, frozen=True):
     orders: dict[int, list[int]]
 
 
+_find = SameTypes(find)
+_close = SameTypes(close)
+_add_events = SameTypes(add_all)
+
+
 def bid_key(bid_hi: int, bid_lo: int) -> int:
     """Returns the 128-bit bid id as one number."""
     return bid_hi << 64 | bid_lo
@@ -128,158 +140,146 @@ class Reservations:
     """The bids that are known, by slot.
 
     Attributes:
-        state: [slots] of ``ReservationState``.
+        state: [slots] of ``ReservationState``; ``close`` changes it.
         seen: [slots], bit k set: an event of kind k was recorded for the bid.
-        orders: by slot, codes of the orders of its conversions.
+        orders: by slot, codes of the orders of its conversions; ``seen`` says that there are some.
     """
+
+    state: memoryview
+    seen: memoryview
 
     def __init__(self, capacity: int = 4_096) -> None:
         """Starts empty, with room for ``capacity`` bids; it grows as needed."""
-        self.state = bytearray(capacity)
-        self.seen = array("H", bytes(2 * capacity))
         self.orders: dict[int, set[int]] = {}
-        self._deadlines = array("q", bytes(8 * capacity))
-        self._records = bytearray(capacity * EVENT_BYTES)
-        self._slots: dict[int, int] = {}
-        self._free = list(range(capacity - 1, -1, -1))
-        # Slots by deadline, in buckets of about a second, and the buckets in order of time.
-        self._due: dict[int, list[int]] = {}
-        self._buckets: list[int] = []
+        self._records = GrowingArray(EVENT_DTYPE)
+        self._slots = GrowingArray(SLOT_DTYPE)
+        self._buckets = GrowingArray(np.dtype(np.int32))
+        self._seconds = np.zeros((SECONDS, 2), np.int32)
+        self._marks = np.zeros(MARK_COUNT, np.int64)
+        self._marks[MASK] = BUCKETS_MIN - 1
+        self._cells = self._marks.data
+        self._progress = np.zeros(2, np.int64)
+        self._grow(capacity)
 
     def __len__(self) -> int:
         """How many bids are known."""
-        return len(self._slots)
+        return self._cells[KNOWN]
+
+    def items(self) -> list[tuple[int, int]]:
+        """Returns (bid key, slot) of every known bid."""
+        slots = self.pool.slots
+        known = np.flatnonzero(slots["state"])
+        keys = zip(slots["bid_hi"][known].tolist(), slots["bid_lo"][known].tolist(), strict=True)
+        return [
+            (bid_key(hi, lo), slot) for (hi, lo), slot in zip(keys, known.tolist(), strict=True)
+        ]
 
     def find(self, key: int) -> int | None:
         """Returns the slot of the bid with this ``bid_key``; None when it is not known."""
-        return self._slots.get(key)
+        slot = int(_find(self.pool, np.uint64(key >> 64), np.uint64(key & _UINT64_MAX)))
+        return slot if slot >= 0 else None
 
-    def add(
-        self,
-        key: int,
-        event: bytes | bytearray | memoryview,
-        deadline_ms: int,
-        state: int,
-        now_ms: int,
-    ) -> int:
+    def add(self, event: bytes | bytearray | memoryview, state: int, now_ms: int) -> int:
         """Returns the slot of a new bid.
 
         Args:
-            key: its ``bid_key``; it must not be known.
-            event: its record of EVENT_DTYPE.
-            deadline_ms: of its reservation.
+            event: its record of EVENT_DTYPE; it must not be known.
             state: a ``ReservationState``.
-            now_ms: bids whose memory is over by then make room before the pool grows.
+            now_ms: bids whose memory is over by then are forgotten, some with every new bid.
         """
-        if not self._free:
-            self._make_room(now_ms)
-        slot = self._free.pop()
-        self._slots[key] = slot
-        at = slot * EVENT_BYTES
-        self._records[at : at + EVENT_BYTES] = event
-        self._deadlines[slot] = deadline_ms
-        self.state[slot] = state
-        self.seen[slot] = 0
-        if state == _OPEN:
-            bucket = deadline_ms >> _BUCKET_BITS
-            slots = self._due.get(bucket)
-            if slots is None:
-                self._due[bucket] = [slot]
-                heapq.heappush(self._buckets, bucket)
-            else:
-                slots.append(slot)
-        return slot
+        events = np.frombuffer(bytearray(event), EVENT_DTYPE)
+        self._add_all(events, np.full(1, state, np.uint8), np.zeros(1, np.uint16), now_ms)
+        return int(self._progress[1])
+
+    def go_on(self, why: int) -> None:
+        """Does what a kernel stopped for, IS_FULL or HAS_ORDERS; call it again."""
+        if why == IS_FULL:
+            self._grow(2 * len(self.state))
+        else:
+            assert why == HAS_ORDERS, why
+            slot = self._cells[HAND]
+            self.orders.pop(slot, None)
+            forget(self.pool, slot)
+
+    def close(self, slot: int, state: ReservationState) -> None:
+        """Gives a known bid a state that is not OPEN."""
+        _close(self.pool, slot, int(state))
 
     def event(self, slot: int) -> bytearray:
         """Returns a copy of the bid's record."""
         at = slot * EVENT_BYTES
-        return self._records[at : at + EVENT_BYTES]
+        return bytearray(self._records.bytes[at : at + EVENT_BYTES])
 
     def reservation(self, slot: int) -> Reservation:
         """Returns what a notice needs to know of the bid."""
-        return reservation_of(self._records, slot * EVENT_BYTES)
+        return reservation_of(self._records.bytes, slot * EVENT_BYTES)
 
-    def deadline_ms(self, slot: int) -> int:
-        """Returns until when a notice settles on time."""
-        return self._deadlines[slot]
+    def due(self, now_ms: int, count_max: int) -> npt.NDArray[np.int64]:
+        """Returns slots of open bids whose deadline is before ``now_ms``, at most so many.
 
-    def pop_due(self, now_ms: int) -> list[int]:
-        """Returns the open bids whose deadline is before ``now_ms``, in order of arrival by second.
-
-        They are not handed out again, so the caller must release them.
+        In order of deadlines by second, then of arrival. Close them before asking again.
         """
-        due: list[int] = []
-        while self._buckets and self._buckets[0] <= now_ms >> _BUCKET_BITS:
-            bucket = self._buckets[0]
-            left: list[int] = []
-            for slot in self._due[bucket]:
-                # A slot may have been given to another bid since: then its deadline is another.
-                deadline_ms = self._deadlines[slot]
-                if self.state[slot] != _OPEN or deadline_ms >> _BUCKET_BITS != bucket:
-                    continue
-                (due if deadline_ms < now_ms else left).append(slot)
-            if left:
-                self._due[bucket] = left
-                break
-            del self._due[bucket]
-            heapq.heappop(self._buckets)
-        return due
+        slots = np.empty(count_max, np.int64)
+        return slots[: due(self.pool, now_ms, slots)]
 
     def state_of_all(self) -> BidsState:
         """Returns every known bid, in order of slots."""
-        slots = sorted(self._slots.values())
+        slots = self.pool.slots
+        known = np.flatnonzero(slots["state"])
+        indices = {slot: index for index, slot in enumerate(known.tolist()) if slot in self.orders}
+        # As bytes: numpy copies a record with fields field by field.
+        rows = np.frombuffer(self._records.bytes, f"V{EVENT_BYTES}")
         return BidsState(
             schema_version=SCHEMA_VERSION,
-            records=b"".join(self.event(slot) for slot in slots),
-            states=bytes(self.state[slot] for slot in slots),
-            seen=np.array([self.seen[slot] for slot in slots], "<u2").tobytes(),
-            orders={
-                index: sorted(self.orders[slot])
-                for index, slot in enumerate(slots)
-                if slot in self.orders
-            },
+            records=rows[known].tobytes(),
+            states=slots["state"][known].tobytes(),
+            seen=slots["seen"][known].astype("<u2").tobytes(),
+            orders={index: sorted(self.orders[slot]) for slot, index in indices.items()},
         )
 
     def restore(self, saved: BidsState) -> None:
-        """Adds the bids that ``state_of_all`` returned.
+        """Adds the bids that ``state_of_all`` returned to a pool that has none.
 
         Raises:
             Corrupt: they are of a version that this build cannot read.
         """
-        events = read_events(saved.records, saved.schema_version)
-        body = events.tobytes()
-        seen: list[int] = np.frombuffer(saved.seen, "<u2").tolist()
-        for i, (hi, lo, deadline_ms) in enumerate(
-            zip(*(events[name].tolist() for name in ("bid_hi", "bid_lo", "deadline_ms")),
-                strict=True)
-        ):  # fmt: skip
-            event = body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES]
-            # Nothing is forgotten here: what is over by now is asked at the next ``add``.
-            slot = self.add(bid_key(hi, lo), event, deadline_ms, saved.states[i], _NEVER_MS)
-            self.seen[slot] = seen[i]
-            if i in saved.orders:
-                self.orders[slot] = set(saved.orders[i])
+        assert len(self) == 0
+        events = np.frombuffer(
+            bytearray(read_events(saved.records, saved.schema_version).tobytes()), EVENT_DTYPE
+        )
+        # Nothing is forgotten here, and so slots are numbered from 0 on.
+        self._add_all(
+            events,
+            np.frombuffer(bytearray(saved.states), np.uint8),
+            np.frombuffer(bytearray(saved.seen), np.uint16),
+            _NEVER_MS,
+        )
+        self.orders = {slot: set(codes) for slot, codes in saved.orders.items()}
 
-    def _make_room(self, now_ms: int) -> None:
-        """Forgets bids whose memory is over; doubles the pool where that is not much."""
-        state = np.frombuffer(self.state, np.uint8)
-        memory_ms = np.where(state == _CHARGED, CHARGED_MEMORY_MS, RELEASED_MEMORY_MS)
-        over = np.frombuffer(self._deadlines, np.int64) + memory_ms < now_ms
-        forgotten: list[int] = np.flatnonzero(over & (state != _OPEN)).tolist()
-        del state, over
-        for slot in forgotten:
-            hi, lo = _KEY.unpack_from(self._records, slot * EVENT_BYTES)
-            del self._slots[bid_key(hi, lo)]
-            self.state[slot] = _FREE
-            self.orders.pop(slot, None)
-        self._free.extend(reversed(forgotten))
-        capacity = len(self.state)
-        if len(self._free) <= capacity // 4:
-            self._free.extend(range(2 * capacity - 1, capacity - 1, -1))
-            self.state.extend(bytes(capacity))
-            self.seen.frombytes(bytes(2 * capacity))
-            self._deadlines.frombytes(bytes(8 * capacity))
-            self._records.extend(bytes(capacity * EVENT_BYTES))
+    def _add_all(
+        self,
+        events: npt.NDArray[np.void],
+        states: npt.NDArray[np.uint8],
+        seen: npt.NDArray[np.uint16],
+        now_ms: int,
+    ) -> None:
+        self._progress[0] = 0
+        while why := _add_events(self.pool, events, states, seen, now_ms, self._progress):
+            self.go_on(why)
+
+    def _grow(self, capacity: int) -> None:
+        # Views keep an array where it is.
+        self.__dict__.pop("pool", None)
+        self.__dict__.pop("state", None)
+        self.__dict__.pop("seen", None)
+        for array in (self._records, self._slots):
+            array.grow(capacity)
+        self._buckets.grow(max(capacity, BUCKETS_MIN) + 1)
+        self.pool = Pool(
+            self._records.array, self._slots.array, self._buckets.array, self._seconds, self._marks
+        )
+        self.state = self.pool.slots["state"].data
+        self.seen = self.pool.slots["seen"].data
 
 
 def reservation_of(event: bytes | bytearray | memoryview, at: int = 0) -> Reservation:

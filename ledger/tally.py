@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
+from ledger.kernels_tally import count_bids, count_one
 from ledger.view import ActivityView, ExchangeView
 from market.events import EventKind
+from market.kernel import SameTypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
 
     from ledger.notice_price import Fault
     from ledger.reservation import Reservation
 
 _IMPRESSION: Final = 1 << EventKind.IMPRESSION | 1 << EventKind.BILLING
 _WIN: Final = _IMPRESSION | 1 << EventKind.WIN
+_KEYS: Final = 256
+_count_bids = SameTypes(count_bids)
 
 
 class _Activity:
@@ -50,12 +58,24 @@ class Tally:
         """Starts at zero."""
         self._line_items: dict[int, _Activity] = {}
         self._creatives: dict[int, _Activity] = {}
+        # Bids that were counted since somebody looked; see ``ledger.kernels_tally``.
+        self._line_item_bids = np.zeros((1 + _KEYS, 2), np.int64)
+        self._creative_bids = np.zeros((1 + _KEYS, 2), np.int64)
 
-    def add_bids(self, bids: Iterable[tuple[int, int]]) -> None:
-        """Counts bids, given as (line item id, creative id)."""
-        for (line_item_id, creative_id), count in Counter(bids).items():
-            _of(self._line_items, line_item_id).bids += count
-            _of(self._creatives, creative_id).bids += count
+    def add_bids(self, events: npt.NDArray[np.void], became: npt.NDArray[np.uint8]) -> None:
+        """Counts a worker's new bids that are no tests.
+
+        Args:
+            events: [N] of EVENT_DTYPE.
+            became: [N], NEW or REPEAT of ``ledger.kernels_budget``.
+        """
+        done = 0
+        while True:
+            done = _count_bids(events, became, self._line_item_bids, self._creative_bids, done)
+            if done == events.shape[0]:
+                return
+            self._line_item_bids = _doubled(self._line_item_bids)
+            self._creative_bids = _doubled(self._creative_bids)
 
     def add_notice(
         self, bid: Reservation, kind: int, seen: int, amount_micros: int, value_micros: int
@@ -91,6 +111,7 @@ class Tally:
 
     def line_items(self) -> tuple[ActivityView, ...]:
         """Returns the counters of every line item, ordered by id."""
+        _take_over(self._line_item_bids, self._line_items)
         return _views(self._line_items)
 
     def restore(
@@ -105,6 +126,7 @@ class Tally:
 
     def creatives(self) -> tuple[ActivityView, ...]:
         """Returns the counters of every creative, ordered by id."""
+        _take_over(self._creative_bids, self._creatives)
         return _views(self._creatives)
 
 
@@ -177,6 +199,21 @@ def _of(activities: dict[int, _Activity], key: int) -> _Activity:
     if activity is None:
         activity = activities[key] = _Activity()
     return activity
+
+
+def _doubled(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    bigger = np.zeros((2 * table.shape[0] - 1, 2), np.int64)
+    rows = table[1:]
+    for key, count in rows[rows[:, 0] > 0].tolist():
+        count_one(bigger, key - 1, count)
+    return bigger
+
+
+def _take_over(table: npt.NDArray[np.int64], activities: dict[int, _Activity]) -> None:
+    rows = table[1:]
+    for key, count in rows[rows[:, 1] > 0].tolist():
+        _of(activities, key - 1).bids += count
+    rows[:, 1] = 0
 
 
 def _views(activities: dict[int, _Activity]) -> tuple[ActivityView, ...]:

@@ -21,7 +21,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numba
 from numba.core import config
@@ -80,6 +80,7 @@ def _choose_cache(function: Callable[..., Any]) -> None:
 
 
 F = TypeVar("F", bound="Callable[..., Any]")
+R = TypeVar("R")
 
 
 def kernel(function: F) -> F:
@@ -119,3 +120,28 @@ def compiled_for(function: F, *arguments: object) -> F:
         return function
     signature = tuple(numba.typeof(argument) for argument in arguments)
     return cast("F", overloads[signature].entry_point)
+
+
+class SameTypes(Generic[R]):
+    """A kernel whose types are looked at in its first call only; see ``compiled_for``.
+
+    For kernels that change what they are given, so that no call can be made beforehand.
+    """
+
+    def __init__(self, function: Callable[..., R]) -> None:
+        """Takes the kernel; every call must pass arguments of the very same types."""
+        self._function = function
+        self._entry: Callable[..., R] | None = None
+
+    def __call__(self, *arguments: object) -> R:
+        """Calls the kernel."""
+        if self._entry is not None:
+            return self._entry(*arguments)
+        result = self._function(*arguments)
+        overloads = getattr(self._function, "overloads", None)
+        if overloads is None:  # NUMBA_DISABLE_JIT=1
+            self._entry = self._function
+        else:
+            signature = tuple(numba.typeof(argument) for argument in arguments)
+            self._entry = overloads[signature].entry_point
+        return result

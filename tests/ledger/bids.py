@@ -191,7 +191,7 @@ def fingerprint(core):
     }
     bids = {
         key: (ledger.bids.state[slot], ledger.bids.seen[slot], ledger.bids.orders.get(slot))
-        for key, slot in ledger.bids._slots.items()
+        for key, slot in ledger.bids.items()
     }
     view = core.view(0)
     return ledger.totals(), leases, bids, view.line_items, view.creatives, ledger.unfunded_count

@@ -97,9 +97,9 @@ def test_room_in_the_events_ring_comes_back_only_with_the_release(place):
 
 def test_reading_stops_while_the_core_has_no_room(place):
     place.worker.bid(1, 1)
-    place.core._buffer_bytes = 1 << 30
+    place.core._buffer._bytes = 1 << 30
     assert place.link.read(place.core, 0) == 0
-    place.core._buffer_bytes = 0
+    place.core._buffer._bytes = 0
     assert place.link.read(place.core, 0) == 1
 
 
@@ -251,13 +251,13 @@ def test_a_lowered_limit_takes_back_what_a_worker_holds_too_much(place):
 
 def test_a_fence_waits_for_bids_that_do_not_fit_yet(place):
     place.worker.bid(1, 100, deadline_ms=50)
-    place.core._buffer_bytes = 1 << 30
+    place.core._buffer._bytes = 1 << 30
     place.link.fence(place.core, 0)
     place.link.watch(place.core, 0, is_thorough=False)
     place.worker.take_credits()
     place.link.watch(place.core, 0, is_thorough=False)
     assert place.link.is_fencing
-    place.core._buffer_bytes = 0
+    place.core._buffer._bytes = 0
     place.link.watch(place.core, 0, is_thorough=False)
     assert not place.link.is_fencing
 

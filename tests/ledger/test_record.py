@@ -11,7 +11,7 @@ from ledger.event_log import EVENT_LOG
 from ledger.frame import CONTROL, RECORDS
 from ledger.notice_price import Fault
 from ledger.outcome import Answer, Outcome
-from ledger.record import Recorder
+from ledger.record import Recorder, meet_kernels
 from ledger.reservation import CHARGED_MEMORY_MS, RELEASED_MEMORY_MS
 from ledger.segment import Frame, SegmentWriter, recover
 from market.errors import Corrupt, NotReady
@@ -77,6 +77,12 @@ def exchange(core, name="default"):
 
 
 # Bids.
+
+
+def test_kernels_are_compiled_beforehand_without_a_trace(core):
+    before = fingerprint(core)
+    meet_kernels()
+    assert fingerprint(core) == before
 
 
 def test_a_recorded_bid_has_an_id_and_the_time_of_its_taking(core, log):
@@ -545,7 +551,7 @@ def test_on_a_real_disk_that_fills_up_what_was_answered_is_there_afterwards(tmp_
             acked.append(number)
     assert acked
     assert refused
-    core._log.close()
+    core._buffer.log.close()
     again = Recorder(DEFAULT_EXCHANGES, 1)
     recover(tmp_path, UnsyncedDisk(), EVENT_LOG, replay=again.replay)
     assert spent(again) == (sum(10 + number % 50 for number in acked), 0)

@@ -14,6 +14,7 @@ from ledger.reservation import (
     ReservationState,
     bid_key,
 )
+from market.events import EventKind
 from tests.ledger.bids import bid_event
 
 OPEN, RELEASED, CHARGED = (
@@ -25,7 +26,7 @@ OPEN, RELEASED, CHARGED = (
 
 def add(bids, number, *, deadline_ms=1_000, state=OPEN, now_ms=0):
     event = bid_event(number, deadline_ms=deadline_ms)
-    return bids.add(key(number), event.tobytes(), deadline_ms, state, now_ms)
+    return bids.add(event.tobytes(), state, now_ms)
 
 
 def key(number):
@@ -35,7 +36,7 @@ def key(number):
 def test_a_bid_is_found_by_its_id_and_its_record_is_kept_whole():
     bids = Reservations()
     event = bid_event(2**64 - 2, budgets=(5, 6), caps=(9,), reserved=123, worker=3, rate=7)
-    slot = bids.add(key(2**64 - 2), event.tobytes(), 1_000, OPEN, 0)
+    slot = bids.add(event.tobytes(), OPEN, 0)
     assert bids.find(key(2**64 - 2)) == slot
     assert bids.find(key(1)) is None
     assert bytes(bids.event(slot)) == event.tobytes()
@@ -61,10 +62,10 @@ def test_due_bids_are_those_with_a_deadline_before_now_each_once():
     popped = set()
     now = 0
     while now <= 9_000:
-        due = {slots[slot] for slot in bids.pop_due(now)}
+        due = {slots[slot] for slot in bids.due(now, 1_000).tolist()}
         assert due == {n for n, at in deadlines.items() if at < now} - popped
         for number in due:
-            bids.state[bids.find(key(number))] = RELEASED
+            bids.close(bids.find(key(number)), RELEASED)
         popped |= due
         now += chance.randrange(0, 1_500)
     assert len(popped) > 200
@@ -72,9 +73,9 @@ def test_due_bids_are_those_with_a_deadline_before_now_each_once():
 
 def test_a_settled_bid_is_never_due():
     bids = Reservations()
-    bids.state[add(bids, 1)] = CHARGED
+    bids.close(add(bids, 1), CHARGED)
     still_open = add(bids, 2)
-    assert bids.pop_due(10_000) == [still_open]
+    assert bids.due(10_000, 9).tolist() == [still_open]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +84,9 @@ def test_a_settled_bid_is_never_due():
 def test_room_is_made_by_forgetting_bids_whose_memory_is_over(state, memory_ms):
     bids = Reservations(capacity=4)
     for number in range(4):
-        bids.state[add(bids, number, deadline_ms=number)] = state
+        bids.close(add(bids, number, deadline_ms=number), state)
     bids.orders[bids.find(key(0))] = {77}
+    bids.seen[bids.find(key(0))] = 1 << EventKind.CONVERSION
     now = memory_ms + 3
     slots = {add(bids, number, deadline_ms=now, now_ms=now) for number in (10, 11, 12)}
     assert [bids.find(key(number)) for number in (0, 1, 2)] == [None, None, None]
@@ -101,14 +103,14 @@ def test_the_pool_grows_when_nothing_may_be_forgotten():
     for number, slot in slots.items():
         assert bids.find(key(number)) == slot
         assert bids.reservation(slot).deadline_ms == 1_000
-    assert len(bids.pop_due(10**15)) == 100
+    assert len(bids.due(10**15, 1_000)) == 100
 
 
 def test_a_slot_that_was_given_to_another_bid_is_due_at_the_other_bids_deadline():
     bids = Reservations(capacity=1)
-    bids.state[add(bids, 1, deadline_ms=5)] = RELEASED
+    bids.close(add(bids, 1, deadline_ms=5), RELEASED)
     late = RELEASED_MEMORY_MS + 10
     slot = add(bids, 2, deadline_ms=late + 5_000, now_ms=late)
     assert slot == 0
-    assert bids.pop_due(late) == []
-    assert bids.pop_due(late + 5_001) == [slot]
+    assert bids.due(late, 9).tolist() == []
+    assert bids.due(late + 5_001, 9).tolist() == [slot]
