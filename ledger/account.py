@@ -1,6 +1,6 @@
 """Accounts: what a budget and a lease are made of, what may become of a charge, what is leased.
 
-``ledger.budget`` and ``ledger.postgres`` move the money between them.
+``ledger.budget`` moves the money between them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 RESERVATIONS_PER_LEASE: Final = 4
 """A lease is worth at least so many of the largest reservations seen, while there is money."""
+
+ALL: Final = 2**63 - 1
+"""The allotment of a budget that no other machine draws on."""
 
 
 class Charge(enum.Enum):
@@ -60,11 +63,33 @@ class BudgetTotals(NamedTuple):
     adjusted_micros: int
 
 
+class Position(NamedTuple):
+    """Where one budget stands on this machine, for ``ledger.allotment``; money in micros."""
+
+    budget_id: int
+    is_defined: bool
+    limit_micros: int
+    end_at_ms: int
+    allotted_micros: int
+    spent_on_time_micros: int
+    spent_late_micros: int
+    adjusted_micros: int
+    held_micros: int
+    open_micros: int
+    reserved_micros_max: int
+
+    @property
+    def spent_micros(self) -> int:
+        """On time, late and adjusted."""
+        return self.spent_on_time_micros + self.spent_late_micros + self.adjusted_micros
+
+
 class BudgetAccount:
     """One budget's money, and who holds how much of it."""
 
     __slots__ = (
         "adjusted_micros",
+        "allotted_micros",
         "end_at_ms",
         "held_micros",
         "is_defined",
@@ -80,6 +105,8 @@ class BudgetAccount:
         """Starts without money; until a snapshot names the budget its limit is not known."""
         self.is_defined = False
         self.limit_micros = 0
+        # Where machines share budgets, what this one may spend and hold of it.
+        self.allotted_micros = ALL
         self.end_at_ms = 0
         self.adjusted_micros = 0
         self.spent_on_time_micros = 0
@@ -96,7 +123,7 @@ class BudgetAccount:
     def over_micros(self) -> int:
         """What is spent and held above the limit; below 0: what may still be leased."""
         spent = self.spent_on_time_micros + self.spent_late_micros + self.adjusted_micros
-        return spent + self.held_micros - self.limit_micros
+        return spent + self.held_micros - min(self.limit_micros, self.allotted_micros)
 
 
 class LeaseAccount:

@@ -21,6 +21,8 @@ from ledger.checkpoint import RecorderState
 from ledger.event_bytes import EVENT_BYTES, event_part
 from ledger.frame import BODY_BYTES_MAX, CONTROL, RECORDS, Frame
 from ledger.lease import (
+    Allotment,
+    BudgetsAllotted,
     Credit,
     FramesLost,
     Lease,
@@ -85,6 +87,8 @@ class Recorder:
         is_stuck: the last commit failed; until one works no notice is taken.
         commit_count: commits that worked; a notice that waits is done when it has grown.
         pending_count: events that the next commit will make durable.
+        log_id: names the log where budgets are shared between machines; "" where they are not.
+        intent_version: of the last snapshot taken.
     """
 
     def __init__(self, exchanges: Sequence[ExchangeProfile], worker_count: int) -> None:
@@ -95,6 +99,8 @@ class Recorder:
         self.is_stuck = False
         self.commit_count = 0
         self.pending_count = 0
+        self.log_id = ""
+        self.intent_version = 0
         self._worker_count = worker_count
         self._log: Log = MemoryLog()
         self._tally = Tally()
@@ -144,6 +150,8 @@ class Recorder:
             },
             adjustments=sorted(self._adjustments),
             lost_frames=self._lost_frames,
+            log_id=self.log_id,
+            allotments=self.ledger.allotments(),
         )
 
     def restore(self, state: RecorderState) -> None:
@@ -161,6 +169,8 @@ class Recorder:
             behaviour.reordered = reordered
         self._adjustments = set(state.adjustments)
         self._lost_frames = state.lost_frames
+        if state.log_id:
+            self._obey(BudgetsAllotted(state.log_id, state.allotments))
 
     def write_to(self, log: Log) -> None:
         """Writes to ``log`` from now on."""
@@ -198,7 +208,17 @@ class Recorder:
             if is_used:
                 known = self._line_item_budgets.setdefault(line_item_id, {})
                 known.update(spans[row] for row in rows if row >= 0)
+        self.intent_version = snapshot.head.intent_version
         return self.ledger.define(arrays.budgets)
+
+    def allot(self, log_id: str, allotments: tuple[Allotment, ...]) -> set[int]:
+        """Takes allotments of shared budgets (``ledger.allotment``); durable before they are used.
+
+        Returns the workers that hold more than a lowered one allows.
+        """
+        self._say(BudgetsAllotted(log_id, allotments))
+        self.log_id = log_id
+        return self.ledger.allot(allotments)
 
     def stranding(self, now_ms: int) -> set[int]:
         """Returns the workers whose unused leases keep money from others."""
@@ -560,6 +580,9 @@ class Recorder:
             self.ledger.give_back(message.leases)
         elif isinstance(message, FramesLost):
             self._lost_frames += 1
+        elif isinstance(message, BudgetsAllotted):
+            self.log_id = message.log_id
+            self.ledger.allot(message.allotments)
         else:
             self.ledger.expire(message.now_ms)
 
