@@ -89,6 +89,7 @@ class Recorder:
         pending_count: events that the next commit will make durable.
         log_id: names the log where budgets are shared between machines; "" where they are not.
         intent_version: of the last snapshot taken.
+        snapshot_count: snapshots taken.
     """
 
     def __init__(self, exchanges: Sequence[ExchangeProfile], worker_count: int) -> None:
@@ -101,6 +102,7 @@ class Recorder:
         self.pending_count = 0
         self.log_id = ""
         self.intent_version = 0
+        self.snapshot_count = 0
         self._worker_count = worker_count
         self._log: Log = MemoryLog()
         self._tally = Tally()
@@ -209,6 +211,7 @@ class Recorder:
                 known = self._line_item_budgets.setdefault(line_item_id, {})
                 known.update(spans[row] for row in rows if row >= 0)
         self.intent_version = snapshot.head.intent_version
+        self.snapshot_count += 1
         return self.ledger.define(arrays.budgets)
 
     def allot(self, log_id: str, allotments: tuple[Allotment, ...]) -> set[int]:

@@ -106,6 +106,9 @@ class SharedBudgets:
         # Budgets to look at before the turn, None between two turns; and what no turn had room for.
         self._left: list[int] | None = None
         self._rest: list[int] = []
+        # Budgets of days gone by with nothing to say, until the next snapshot.
+        self._resting: set[int] = set()
+        self._seen_snapshots = 0
         self._seen_commits = 0
         self._next_ms = self._contact_ms = -1
         self._turns = self._failures = 0
@@ -137,7 +140,7 @@ class SharedBudgets:
             return set()
         if self._left is None:
             self._next_ms = now_ms
-            self._left = self._rest or self._core.ledger.budget_ids()
+            self._left = self._rest or self._awake()
             self._rest = []
             self._seen_commits = self._core.commit_count
         if self._left:
@@ -179,6 +182,12 @@ class SharedBudgets:
 
     # On the recorder's loop.
 
+    def _awake(self) -> list[int]:
+        if self._seen_snapshots != self._core.snapshot_count:
+            self._seen_snapshots = self._core.snapshot_count
+            self._resting.clear()
+        return [each for each in self._core.ledger.budget_ids() if each not in self._resting]
+
     def _look(self, now_ms: int) -> set[int]:
         """Looks at the next budgets; lowers what is given back, in the log, before it is said."""
         assert self._left is not None
@@ -189,9 +198,10 @@ class SharedBudgets:
             if len(self._statements) == STATEMENTS_MAX:
                 self._rest, self._left = part[i:] + self._left, []
                 break
-            less, said = self._node.look(
-                ledger.position(budget_id), self._core.intent_version, now_ms
-            )
+            at = ledger.position(budget_id)
+            less, said = self._node.look(at, self._core.intent_version, now_ms)
+            if less is said is None and (not at.is_defined or at.end_at_ms <= now_ms):
+                self._resting.add(budget_id)
             if less is not None:
                 lowered.append(less)
             if said is not None:
@@ -215,9 +225,12 @@ class SharedBudgets:
         self._trouble = ""
         self._contact_ms = now_ms
         ledger = self._core.ledger
-        allotted = dict(ledger.allotments())
         if isinstance(answer, Answer):
             self._next_ms += TURN_MS
+            allotted = {
+                each.budget_id: ledger.position(each.budget_id).allotted_micros
+                for each in answer.told
+            }
             changed = self._node.hear(statements, answer, allotted, now_ms)
         else:
             changed = opened(ledger.allotments(), answer)

@@ -98,6 +98,7 @@ class Machine:
         """A snapshot of that intent."""
         self.limits, self.version = dict(limits), version
         self.core.intent_version = version
+        self.core.snapshot_count += 1
         self.recall(self.core.ledger.define(self.rows()))
 
     def recall(self, workers):

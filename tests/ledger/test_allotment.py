@@ -251,6 +251,7 @@ def test_yesterdays_budget_goes_back_and_late_notices_still_count_in_it(url: str
     assert world.models[1].rows[one.name] == 10
     one.say(BILLING, bid, 7)
     assert world.spent(1) == 7
+    world.publish({2: 1_600})
     world.pass_time(600, 14)
     assert world.models[1].rows[one.name] == 7
     world.check()
