@@ -136,7 +136,7 @@ class PostgresOwner:
         self.epoch = 0
         self._node = self._log_id = ""
         self._url = url
-        self._password = {"password": password} if password else {}
+        self._password = password
         self._open_connection: Connection | None = None
 
     @classmethod
@@ -279,7 +279,7 @@ class PostgresOwner:
         connection: Connection = psycopg.connect(
             self._url, autocommit=True, row_factory=tuple_row, connect_timeout=5,
             keepalives_idle=5, tcp_user_timeout=10_000, application_name="lodestone",
-            **self._password,
+            password=self._password or None,
         )  # fmt: skip
         with contextlib.ExitStack() as undo:
             undo.callback(connection.close)
