@@ -69,8 +69,11 @@ WAIT_MS: Final = 500
 
 WAIT_MS_MAX: Final = 4_000
 
-LENT_MS_MAX: Final = 60_000
-"""The same for what it gave back to others, without a bid between."""
+LENT_MS: Final = 2 * WAIT_MS_MAX
+"""Before a node asks again for what it gave back, so that who waits for it asks before it does."""
+
+LENT_MS_MAX: Final = 64_000
+"""Doubled up to this as long as it makes no bid."""
 
 FIRST_PART: Final = 16
 """Of a budget that it has not bid on yet, a node asks for a 16th. Half of it, by ``lease_amounts``
@@ -207,7 +210,7 @@ class _Memory:
         self.used_micros = used_micros
         self.used_at_ms = self.seen_ms = self.ask_at_ms = now_ms
         self.pace_per_s = 0.0
-        self.wait_ms, self.lent_ms = WAIT_MS, IDLE_MS
+        self.wait_ms, self.lent_ms = WAIT_MS, LENT_MS
         self.said: Statement | None = None
         self.said_at_ms = self.row_micros = 0
         self.is_due = False
@@ -230,7 +233,7 @@ class _Memory:
         """Takes what is spent and reserved by now."""
         seconds = (now_ms - self.seen_ms) / 1000
         if used_micros > self.used_micros:
-            self.used_at_ms, self.lent_ms = now_ms, IDLE_MS
+            self.used_at_ms, self.lent_ms = now_ms, LENT_MS
         if seconds > 0:
             pace = max(0, used_micros - self.used_micros) / seconds
             kept = self.pace_per_s * max(0.0, 1 - seconds / _PACE_KEPT_S)
@@ -340,8 +343,11 @@ class Node:
                     self.refused_count += 1
                     memory.ask_at_ms = now_ms + memory.wait_ms
                     memory.wait_ms = min(2 * memory.wait_ms, WAIT_MS_MAX)
-            amount = max(0, told.allotted_micros - told.surplus_micros)
-            if amount != allotted.get(told.budget_id, 0):
+            now = allotted.get(told.budget_id, 0)
+            # Only what was granted is added: what is held above a lowered one is on its way back.
+            granted = told.allotted_micros - said.held_micros
+            amount = max(0, min(now + granted, told.allotted_micros - told.surplus_micros))
+            if amount != now:
                 changed.append(Allotment(told.budget_id, amount))
         self._wanted = answer.wanted
         return tuple(changed)

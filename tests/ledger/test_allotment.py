@@ -182,6 +182,19 @@ def test_a_lost_answer_costs_nobody_anything(url: str) -> None:
     world.close()
 
 
+def test_a_machine_alone_spends_what_an_idle_one_was_allotted(url: str) -> None:
+    world = World(url, {1: 1_600}, 2)
+    busy, idle = world.machines
+    world.pass_time(50, 12)
+    assert dict(idle.core.ledger.allotments())[1] >= 100
+    for _ in range(200):
+        spend(world, busy)
+        world.pass_time(600)
+    assert world.spent(1) == 1_600
+    world.check()
+    world.close()
+
+
 def test_a_log_that_was_closed_takes_nothing_along_when_it_returns(url: str) -> None:
     world = World(url, {1: 1_600}, 2)
     one, other = world.machines

@@ -127,23 +127,6 @@ def test_two_recorders_spend_exactly_the_budget_that_they_share(machines):
     until(lambda: view_of(places[0]).others_spent_micros == places[1].spent()[0])
 
 
-def test_a_machine_alone_spends_what_the_other_one_leaves(machines):
-    busy, idle = (machines(name, {1: 640}).start() for name in ("a", "b"))
-    other = Bidder(idle, 2)
-    has_money(other)
-    bidder, won = Bidder(busy, 1), 0
-
-    def spend():
-        nonlocal won
-        other.worker.take_credits()
-        bidder.bid(20)
-        won += bidder.bill()
-        return won * PRICE == 640
-
-    until(spend, 60)
-    assert allotted(idle) == 0
-
-
 def test_a_killed_recorder_comes_back_to_what_it_had_and_no_older_process_may_go_on(machines, url):
     place = machines("a", {1: 100_000}).start()
     other = machines("b", {1: 100_000}).start()
@@ -291,7 +274,8 @@ def test_another_log_under_a_name_that_is_taken_is_refused(machines, tmp_path):
     has_money(bidder)
     bidder.bid(5)
     bidder.bill()
-    until(lambda: place.ledger().node.turns > 5)
+    turns = place.ledger().node.turns
+    until(lambda: place.ledger().node.turns > turns + 2)
     place.stop()
     shutil.rmtree(place.deployment.segment_folder)
     shutil.copytree(copy, place.deployment.segment_folder)
