@@ -209,6 +209,27 @@ def ledger_retain(
     run_retain(folder, days, as_json=as_json)
 
 
+@ledger.command("nodes")
+def ledger_nodes(folder: Run, as_json: Json = False) -> None:
+    """List the machines that share budgets with this one, and how much each has of them."""
+    from ledger.node_command import run_nodes
+
+    run_nodes(folder, as_json=as_json)
+
+
+@ledger.command("close-node")
+def ledger_close_node(
+    folder: Run,
+    node: Annotated[str, typer.Argument(help="Name of a machine that will not return.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Close it; else only say the stake.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what closing a dead machine's node puts at stake; with --yes, give its money back."""
+    from ledger.node_command import run_close_node
+
+    run_close_node(folder, node, closes=yes, as_json=as_json)
+
+
 @ledger.command("reconcile")
 def ledger_reconcile(
     folder: Run,

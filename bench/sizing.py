@@ -25,6 +25,7 @@ from bench import store
 from bench.bodies import bodies, templates
 from bench.line_items import campaigns_for
 from bench.servers import compiled, workers
+from ledger.allotment import REPORT_MS
 from ledger.disk import RealDisk
 from ledger.event_log import EVENT_LOG
 from ledger.record import Recorder
@@ -54,7 +55,7 @@ class Figures(msgspec.Struct, frozen=True):
     table_bytes_per_event: float
     rollup_rows_per_day: int
     rollup_bytes_per_row: float
-    postgres_settle_per_s: float
+    postgres_statements_per_s: float
     machine: str
     """What it was measured on, and how busy that was."""
 
@@ -74,6 +75,8 @@ class Assumptions(msgspec.Struct, frozen=True):
     core_use: float = 0.6
     """Of a core that is planned with; the rest is for peaks and failures."""
     cores_per_machine: int = 16
+    budgets_per_machine: int = 2_000
+    """Of those that machines share: bid on all the time."""
     log_days: int = 3
     """Segments and Kafka."""
     kafka_copies: int = 3
@@ -95,7 +98,9 @@ class Size(msgspec.Struct, frozen=True):
     events_tb: float
     hours_gb: float
     settlements_per_s: float
-    postgres_servers: int
+    statements_per_s: float
+    postgres_use: float
+    """Of the one server that owns the shared budgets; above 1 it does not keep up."""
 
 
 def run(rounds: int) -> dict[str, object]:
@@ -129,13 +134,15 @@ def size_of(rate: int, figures: Figures, assumed: Assumptions) -> Size:
 
     worker_cores = cores(rate * figures.request_cpu_us)
     recorder_cores = cores(events * figures.recorder_cpu_us_per_event)
+    machines = math.ceil((worker_cores + recorder_cores) / assumed.cores_per_machine)
+    statements = machines * assumed.budgets_per_machine * 1000 / REPORT_MS
     log_bytes = events * figures.log_bytes_per_event
     return Size(
         requests_per_s=rate,
         events_per_s=events,
         worker_cores=worker_cores,
         recorder_cores=recorder_cores,
-        machines=math.ceil((worker_cores + recorder_cores) / assumed.cores_per_machine),
+        machines=machines,
         loader_cores=cores(
             events
             * (
@@ -152,7 +159,8 @@ def size_of(rate: int, figures: Figures, assumed: Assumptions) -> Size:
         * assumed.hour_days
         / 1e9,
         settlements_per_s=wins,
-        postgres_servers=max(1, math.ceil(bids / figures.postgres_settle_per_s)),
+        statements_per_s=statements,
+        postgres_use=statements / figures.postgres_statements_per_s,
     )
 
 
@@ -161,7 +169,8 @@ def page_of(figures: Figures, assumed: Assumptions) -> str:
     sizes = [size_of(rate, figures, assumed) for rate in RATES]
     heads = [
         "requests/s", "events/s", "worker cores", "recorder cores", "machines", "store cores",
-        "log MB/s", "Kafka TB", "events TB", "hours GB", "settlements/s", "PostgreSQL servers",
+        "log MB/s", "Kafka TB", "events TB", "hours GB", "settlements/s", "statements/s",
+        "PostgreSQL use",
     ]  # fmt: skip
     rows = [
         [
@@ -169,7 +178,7 @@ def page_of(figures: Figures, assumed: Assumptions) -> str:
             f"{size.recorder_cores:,}", f"{size.machines:,}", f"{size.loader_cores:,}",
             f"{size.log_mb_per_s:,.1f}", f"{size.kafka_tb:,.2f}", f"{size.events_tb:,.2f}",
             f"{size.hours_gb:,.2f}", f"{size.settlements_per_s:,.0f}",
-            f"{size.postgres_servers:,}",
+            f"{size.statements_per_s:,.0f}", f"{size.postgres_use:.0%}",
         ]
         for size in sizes
     ]  # fmt: skip
@@ -214,9 +223,11 @@ def page_of(figures: Figures, assumed: Assumptions) -> str:
             "  it, in kafka_copies.",
             "- events TB: the table on disk after merges, for event_days; hours GB: the roll-up of",
             "  one such tenant set, which grows with creatives and hours, not with traffic.",
-            "- PostgreSQL servers: every bid reserves and every win settles there, in batches of",
-            "  100, where budgets are shared between machines. Where each machine has campaigns of",
-            "  its own, their budgets are embedded and need no server.",
+            "- settlements happen in each machine's recorder. Where machines share budgets, each",
+            f"  says what it did and asks for more every {REPORT_MS // 1000} s per active budget",
+            "  (statements/s; `ledger.allotment`), whatever the number of bids. All go to one",
+            "  PostgreSQL server; PostgreSQL use is their share of what it took with four nodes",
+            "  that draw on the same budgets. Campaigns of one machine alone need no server.",
             "",
         ]
     )

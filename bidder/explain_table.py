@@ -145,7 +145,15 @@ def case_of_run(folder: Path, wall_ms: int) -> tuple[dict[str, ExchangeProfile],
         notes.append("money: the limit less what was spent; how workers share it is not seen")
         for budget in view.budgets:
             spent = budget.spent_on_time_micros + budget.spent_late_micros
-            money[budget.budget_id] = max(0, budget.limit_micros - spent)
+            left = budget.limit_micros - spent - budget.others_spent_micros
+            if budget.allotted_micros is not None:
+                left = min(left, budget.allotted_micros - spent)
+            money[budget.budget_id] = max(0, left)
+        if view.node is not None and (view.node.trouble or not view.node.is_open):
+            notes.append(
+                f"budgets are shared; their owner does not answer node '{view.node.node}', which "
+                f"bids on from what it was allotted: {view.node.trouble or 'no answer yet'}"
+            )
     profiles = check_profiles(deployment.exchanges)
     case = Case(
         intent.campaigns, snapshot, block.live, money,

@@ -1,6 +1,6 @@
 """Accounts: what a budget and a lease are made of, what may become of a charge, what is leased.
 
-``ledger.budget`` and ``ledger.postgres`` move the money between them.
+``ledger.budget`` moves the money between them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 RESERVATIONS_PER_LEASE: Final = 4
 """A lease is worth at least so many of the largest reservations seen, while there is money."""
+
+ALL: Final = 2**63 - 1
+"""The allotment of a budget that no other machine draws on."""
 
 
 _ROWS: Final = 64
@@ -112,6 +115,27 @@ class BudgetTotals(NamedTuple):
     adjusted_micros: int
 
 
+class Position(NamedTuple):
+    """Where one budget stands on this machine, for ``ledger.allotment``; money in micros."""
+
+    budget_id: int
+    is_defined: bool
+    limit_micros: int
+    end_at_ms: int
+    allotted_micros: int
+    spent_on_time_micros: int
+    spent_late_micros: int
+    adjusted_micros: int
+    held_micros: int
+    open_micros: int
+    reserved_micros_max: int
+
+    @property
+    def spent_micros(self) -> int:
+        """On time, late and adjusted."""
+        return self.spent_on_time_micros + self.spent_late_micros + self.adjusted_micros
+
+
 class BudgetAccount:
     """One budget's money, and who holds how much of it: a row of ``AccountBook.budgets``."""
 
@@ -125,6 +149,8 @@ class BudgetAccount:
 
     is_defined = _Cell["BudgetAccount"](kernels.IS_DEFINED)
     limit_micros = _Cell["BudgetAccount"](kernels.LIMIT)
+    allotted_micros = _Cell["BudgetAccount"](kernels.ALLOTTED)
+    """Where machines share budgets, what this one may spend and hold of it; else ALL."""
     end_at_ms = _Cell["BudgetAccount"](kernels.END)
     adjusted_micros = _Cell["BudgetAccount"](kernels.ADJUSTED)
     spent_on_time_micros = _Cell["BudgetAccount"](kernels.SPENT)
@@ -147,7 +173,7 @@ class BudgetAccount:
     def over_micros(self) -> int:
         """What is spent and held above the limit; below 0: what may still be leased."""
         spent = self.spent_on_time_micros + self.spent_late_micros + self.adjusted_micros
-        return spent + self.held_micros - self.limit_micros
+        return spent + self.held_micros - min(self.limit_micros, self.allotted_micros)
 
 
 class LeaseAccount:
@@ -208,6 +234,7 @@ class AccountBook:
         if row == self._budgets.shape[0]:
             self._budgets = np.concatenate((self._budgets, np.zeros_like(self._budgets)))
             self._renew()
+        self._budgets[row, kernels.ALLOTTED] = ALL
         return BudgetAccount(self, row)
 
     def open_lease(self, budget: BudgetAccount, budget_id: int, worker: int) -> LeaseAccount:

@@ -26,12 +26,14 @@ import msgspec
 import numpy as np
 
 from ledger.account import (
+    ALL,
     RESERVATIONS_PER_LEASE,
     AccountBook,
     BudgetAccount,
     BudgetTotals,
     Charge,
     LeaseAccount,
+    Position,
     Released,
     Reserved,
     Settlement,
@@ -48,7 +50,7 @@ from ledger.kernels_budget import (
     reserve,
 )
 from ledger.kernels_reservation import NO_ACCOUNT
-from ledger.lease import Credit, Lease
+from ledger.lease import Allotment, Credit, Lease
 from ledger.reservation import (
     BidsState,
     Reservation,
@@ -110,12 +112,16 @@ class BudgetLedger:
     Attributes:
         bids: the reservations, by slot.
         unfunded_count: bids that took more than their worker held: a worker that breaks the rules.
+        is_shared: other machines draw on the budgets, too: each has its allotment for its limit.
+        may_lease: whether ``top_up`` grants anything.
     """
 
     def __init__(self, bid_capacity: int = 4_096) -> None:
         """Starts without budgets, with room for so many bids; it grows as needed."""
         self.bids = Reservations(bid_capacity)
         self.unfunded_count = 0
+        self.is_shared = False
+        self.may_lease = True
         self._budgets: dict[int, BudgetAccount] = {}
         self._ids: list[int] = []
         self._book = AccountBook()
@@ -149,12 +155,37 @@ class BudgetLedger:
             budget.end_at_ms = end_at_ms
             budget.is_touched = True
             if is_lower and budget.over_micros() > 0:
-                holders.update(
-                    worker
-                    for worker, lease in budget.leases.items()
-                    if lease.available_micros() > 0
-                )
+                holders |= _holders(budget)
         return holders
+
+    def allot(self, allotments: Iterable[Allotment]) -> set[int]:
+        """Takes what this machine may spend and hold of budgets that it shares with others.
+
+        From the first call on a budget without an allotment has none of its limit.
+
+        Returns the workers that hold more than a lowered one allows, as ``define``.
+        """
+        if not self.is_shared:
+            self.is_shared = True
+            for budget in self._budgets.values():
+                budget.allotted_micros = 0
+        holders: set[int] = set()
+        for budget_id, allotted_micros in allotments:
+            budget = self._budget(budget_id)
+            is_lower = allotted_micros < budget.allotted_micros
+            budget.allotted_micros = allotted_micros
+            budget.is_touched = True
+            if is_lower and budget.over_micros() > 0:
+                holders |= _holders(budget)
+        return holders
+
+    def allotments(self) -> tuple[Allotment, ...]:
+        """Returns every allotment, by budget id; none where budgets are this machine's alone."""
+        return tuple(
+            Allotment(budget_id, budget.allotted_micros)
+            for budget_id, budget in sorted(self._budgets.items())
+            if budget.allotted_micros != ALL
+        )
 
     # Leases.
 
@@ -164,6 +195,8 @@ class BudgetLedger:
         What each gets is ``lease_amounts``; budgets whose end has passed grant nothing.
         """
         granted: list[Lease] = []
+        if not self.may_lease:
+            return ()
         touched = self._book.budgets[:, IS_TOUCHED]
         for budget_id in sorted(self._ids[row] for row in np.flatnonzero(touched).tolist()):
             budget = self._budgets[budget_id]
@@ -552,6 +585,21 @@ class BudgetLedger:
             for budget_id, budget in sorted(self._budgets.items())
         ]
 
+    def budget_ids(self) -> list[int]:
+        """Returns the ids of every budget, in no order."""
+        return list(self._budgets)
+
+    def position(self, budget_id: int) -> Position:
+        """Returns where a known budget stands."""
+        budget = self._budgets[budget_id]
+        return Position(
+            budget_id, budget.is_defined, budget.limit_micros, budget.end_at_ms,
+            budget.allotted_micros, budget.spent_on_time_micros, budget.spent_late_micros,
+            budget.adjusted_micros, budget.held_micros,
+            sum(lease.open_micros for lease in budget.leases.values()),
+            budget.reserved_micros_max,
+        )  # fmt: skip
+
     def available_micros(self, worker: int, budget_id: int) -> int:
         """Returns what ``worker`` may reserve of a budget once it has taken all its credits."""
         budget = self._budgets.get(budget_id)
@@ -563,6 +611,8 @@ class BudgetLedger:
         if budget is None:
             budget = self._budgets[budget_id] = self._book.open_budget()
             self._ids.append(budget_id)
+            if self.is_shared:
+                budget.allotted_micros = 0
         return budget
 
     def _lease(self, budget: BudgetAccount, worker: int) -> LeaseAccount:
@@ -584,6 +634,10 @@ class BudgetLedger:
             if budget is not None and worker not in budget.leases:
                 self._lease(budget, worker)
                 return
+
+
+def _holders(budget: BudgetAccount) -> set[int]:
+    return {worker for worker, lease in budget.leases.items() if lease.available_micros() > 0}
 
 
 def _taken_by(worker: int, bid: Reservation) -> list[Credit]:

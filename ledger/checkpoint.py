@@ -21,6 +21,7 @@ from ledger.disk import read_whole, write_whole
 from ledger.event_log import EVENT_LOG
 from ledger.folder import CHECKPOINT_SUFFIX
 from ledger.frame import disk_errors_of
+from ledger.lease import Allotment
 from ledger.segment import recover
 from ledger.view import ActivityView
 from market.errors import Corrupt
@@ -45,6 +46,8 @@ class RecorderState(msgspec.Struct, frozen=True):
     Attributes:
         behaviours: by exchange id: late, disputed and reordered notices.
         adjustments: ids (hi, lo) of the adjustments that are booked.
+        log_id: as ``ledger.lease.BudgetsAllotted``; "" where budgets are this machine's alone.
+        allotments: its shares of the budgets.
     """
 
     sequence: int
@@ -54,6 +57,8 @@ class RecorderState(msgspec.Struct, frozen=True):
     behaviours: dict[int, tuple[int, int, int]]
     adjustments: list[tuple[int, int]]
     lost_frames: int
+    log_id: str = ""
+    allotments: tuple[Allotment, ...] = ()
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from ledger.http import response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import Metric
+
+    from ledger.view import NodeStatus
 
 PAGE_S: Final = 1.0
 """A page is answered again for so long: who asks in a loop must not keep the process busy."""
@@ -51,3 +54,30 @@ class MetricsPage:
             self._answer = response(200, generate_latest(self), _TYPE)
             self._until_ns = now_ns + int(PAGE_S * 1e9)
         return self._answer
+
+
+def node_families(status: NodeStatus) -> Iterator[Metric]:
+    """Yields how a machine stands with the owner of budgets that it shares; no money in it."""
+    for name, text, value in (
+        ("lodestone_budget_owner_open", "1: the owner has answered this process.", status.is_open),
+        (
+            "lodestone_budget_owner_age_seconds",
+            "Since the owner of shared budgets answered last; -1 if it never did.",
+            status.contact_ms_ago / 1000 if status.contact_ms_ago >= 0 else -1,
+        ),
+    ):
+        yield GaugeMetricFamily(name, text, value)
+    turns = CounterMetricFamily(
+        "lodestone_budget_turns_total", "Turns with the owner of shared budgets.",
+        labels=("result",),
+    )  # fmt: skip
+    turns.add_metric(("answered",), status.turns)
+    turns.add_metric(("failed",), status.failures)
+    yield turns
+    asked = CounterMetricFamily(
+        "lodestone_budget_asks_total", "Times that money of a shared budget was asked for.",
+        labels=("result",),
+    )  # fmt: skip
+    asked.add_metric(("granted",), status.asked - status.refused)
+    asked.add_metric(("refused",), status.refused)
+    yield asked

@@ -39,8 +39,9 @@ _BUDGETS = 3
 _CAPS = 3
 
 # Columns of ``Accounts.budgets``.
-IS_DEFINED, LIMIT, END, ADJUSTED, SPENT, LATE, HELD, OPEN_COUNT, LARGEST, IS_TOUCHED = range(10)
-BUDGET_COLUMNS = 10
+IS_DEFINED, LIMIT, ALLOTTED, END, ADJUSTED, SPENT, LATE, HELD, OPEN_COUNT, LARGEST = range(10)
+IS_TOUCHED = 10
+BUDGET_COLUMNS = 11
 # Columns of ``Accounts.leases``; OWED and KEPT are 0 but between a release and its credits.
 BUDGET_ID, BUDGET, WORKER, USED, LEASED, RESERVED, FROZEN, FROZEN_UNTIL, OWED, KEPT = range(10)
 LEASE_COLUMNS = 10
@@ -230,7 +231,8 @@ def release(
             if amount > 0 and lease[OWED] == 0 and lease[KEPT] == 0:
                 leases[counts[0]] = row
                 counts[0] += 1
-            over = budget[SPENT] + budget[LATE] + budget[ADJUSTED] + budget[HELD] - budget[LIMIT]
+            limit = min(budget[LIMIT], budget[ALLOTTED])
+            over = budget[SPENT] + budget[LATE] + budget[ADJUSTED] + budget[HELD] - limit
             kept = np.int64(0)
             if withholds and budget[IS_DEFINED] != 0 and over > 0:
                 kept = min(over, amount)

@@ -33,6 +33,13 @@ class Lease(NamedTuple):
     amount_micros: int
 
 
+class Allotment(NamedTuple):
+    """What one machine may spend and hold of a budget that machines share, in all."""
+
+    budget_id: int
+    allotted_micros: int
+
+
 class LeasesGranted(msgspec.Struct, frozen=True, tag="granted"):
     """These amounts are held by these workers from now on."""
 
@@ -51,6 +58,17 @@ class ReservationsExpired(msgspec.Struct, frozen=True, tag="expired"):
     now_ms: int
 
 
+class BudgetsAllotted(msgspec.Struct, frozen=True, tag="allotted"):
+    """The log is a node's (``ledger.allotment``); these allotments are its limits from now on.
+
+    Attributes:
+        log_id: names the log, wherever it lies; the first such frame of a log makes it up.
+    """
+
+    log_id: str
+    allotments: tuple[Allotment, ...]
+
+
 class FramesLost(msgspec.Struct, frozen=True, tag="lost"):
     """A repair put this frame where a damaged one was; what that one said is not known.
 
@@ -62,7 +80,7 @@ class FramesLost(msgspec.Struct, frozen=True, tag="lost"):
     last_sequence: int
 
 
-LeaseMessage = LeasesGranted | LeasesReturned | ReservationsExpired | FramesLost
+LeaseMessage = LeasesGranted | LeasesReturned | ReservationsExpired | BudgetsAllotted | FramesLost
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[LeaseMessage] = msgspec.msgpack.Decoder(LeaseMessage)

@@ -25,6 +25,8 @@ from ledger.kernels_budget import NEW, REPEAT
 from ledger.kernels_event_id import SCRATCH_WORDS, name_events
 from ledger.kernels_reservation import HAS_ORDERS
 from ledger.lease import (
+    Allotment,
+    BudgetsAllotted,
     Credit,
     FramesLost,
     Lease,
@@ -91,6 +93,9 @@ class Recorder:
         sequence: last durable frame of the log.
         is_stuck: the last commit failed; until one works no notice is taken.
         commit_count: commits that worked; a notice that waits is done when it has grown.
+        log_id: names the log where budgets are shared between machines; "" where they are not.
+        intent_version: of the last snapshot taken.
+        snapshot_count: snapshots taken.
     """
 
     def __init__(self, exchanges: Sequence[ExchangeProfile], worker_count: int) -> None:
@@ -100,6 +105,9 @@ class Recorder:
         self.sequence = 0
         self.is_stuck = False
         self.commit_count = 0
+        self.log_id = ""
+        self.intent_version = 0
+        self.snapshot_count = 0
         self._worker_count = worker_count
         self._buffer = EventBuffer()
         self._tally = Tally()
@@ -149,6 +157,8 @@ class Recorder:
             },
             adjustments=sorted(self._adjustments),
             lost_frames=self._lost_frames,
+            log_id=self.log_id,
+            allotments=self.ledger.allotments(),
         )
 
     def restore(self, state: RecorderState) -> None:
@@ -166,6 +176,8 @@ class Recorder:
             behaviour.reordered = reordered
         self._adjustments = set(state.adjustments)
         self._lost_frames = state.lost_frames
+        if state.log_id:
+            self._obey(BudgetsAllotted(state.log_id, state.allotments))
 
     def write_to(self, log: Log) -> None:
         """Writes to ``log`` from now on."""
@@ -203,7 +215,18 @@ class Recorder:
             if is_used:
                 known = self._line_item_budgets.setdefault(line_item_id, {})
                 known.update(spans[row] for row in rows if row >= 0)
+        self.intent_version = snapshot.head.intent_version
+        self.snapshot_count += 1
         return self.ledger.define(arrays.budgets)
+
+    def allot(self, log_id: str, allotments: tuple[Allotment, ...]) -> set[int]:
+        """Takes allotments of shared budgets (``ledger.allotment``); durable before they are used.
+
+        Returns the workers that hold more than a lowered one allows.
+        """
+        self._say(BudgetsAllotted(log_id, allotments))
+        self.log_id = log_id
+        return self.ledger.allot(allotments)
 
     def stranding(self, now_ms: int) -> set[int]:
         """Returns the workers whose unused leases keep money from others."""
@@ -558,6 +581,9 @@ class Recorder:
             self.ledger.give_back(message.leases)
         elif isinstance(message, FramesLost):
             self._lost_frames += 1
+        elif isinstance(message, BudgetsAllotted):
+            self.log_id = message.log_id
+            self.ledger.allot(message.allotments)
         else:
             self.ledger.release_due(message.now_ms, withholds=False)
 

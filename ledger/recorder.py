@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hmac
+import secrets
 import signal
 import sys
 import time
@@ -40,7 +41,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from ledger.adjustment import adjustment_event, decode_adjustments
 from ledger.checkpoint import rebuild
 from ledger.event_log import EVENT_LOG
-from ledger.exposition import MetricsPage
+from ledger.exposition import MetricsPage, node_families
 from ledger.http import BAD_REQUEST, HttpServer, response
 from ledger.link import WorkerLink
 from ledger.notice import landing_location, open_path, read_notice
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from ledger.http import Headers
+    from ledger.shared_budgets import SharedBudgets
+    from ledger.view import LedgerView
     from market.deployment import Deployment
     from market.notices import Token
 
@@ -138,6 +141,7 @@ class RecorderProcess:
         self.core.write_to(self._writer)
         window_ms = max(max(profile.billing_window_ms.values()) for profile in profiles)
         self._links = self._open_links(self._now_ms() + window_ms)
+        self._shared = _shared_budgets(deployment, self.core)
         self._page = MetricsPage(self._families, clock_ns)
         self._server = HttpServer(self._answer, clock_ns)
         self._waiting: list[tuple[asyncio.Future[bytes], bytes]] = []
@@ -198,7 +202,8 @@ class RecorderProcess:
         elif now_ns >= self._next_step_ns:
             self._next_step_ns = now_ns + STEP_MS * 1_000_000
             self._read_snapshot(may_recall=True)
-            self._step(now_ms)
+            if self._step(now_ms) and self._shared is not None:
+                self._share(self._shared, now_ms)
         self._commit_if_due(now_ns)
         return is_busy
 
@@ -232,6 +237,18 @@ class RecorderProcess:
             return False
         self._after_commit()
         return True
+
+    def _share(self, shared: SharedBudgets, now_ms: int) -> None:
+        """Does what is due with the owner of budgets that machines share."""
+        try:
+            self._recall(shared.step(now_ms, lambda: secrets.token_hex(16)))
+        except NotReady as error:
+            self._after_failure(error)
+
+    def _view(self) -> LedgerView:
+        now_ms = self._now_ms()
+        view = self.core.view(now_ms)
+        return view if self._shared is None else self._shared.told_of(view, now_ms)
 
     def _commit_if_due(self, now_ns: int) -> None:
         """Commits when enough waits, for long enough, or when nothing more is coming."""
@@ -322,7 +339,7 @@ class RecorderProcess:
         if path == b"/ledger":
             if not hmac.compare_digest(headers.authorization, self._authorization):
                 return _NO_TOKEN
-            view = msgspec.json.encode(self.core.view(self._now_ms()))
+            view = msgspec.json.encode(self._view())
             return response(200, view, ("content-type", "application/json"), _NO_STORE)
         if path == b"/ledger/adjustments":
             if not hmac.compare_digest(headers.authorization, self._authorization):
@@ -384,6 +401,8 @@ class RecorderProcess:
             ("lodestone_events_uncommitted", "Events in no commit yet.", self.core.pending_count),
         ):
             yield GaugeMetricFamily(name, text, value)
+        if self._shared is not None:
+            yield from node_families(self._shared.status(self._now_ms()))
         waiting = GaugeMetricFamily(
             "lodestone_ring_events", "Events a worker has pushed and nobody has read.",
             labels=("worker",),
@@ -510,6 +529,32 @@ def _open_ring(path: Path, dtype: np.dtype[np.void], capacity: int) -> tuple[Rin
         if ring.was_made_since_boot:
             return ring, True
     return Ring.create(path, dtype, capacity), False
+
+
+def _shared_budgets(deployment: Deployment, core: Recorder) -> SharedBudgets | None:
+    """Returns the turns with the owner of shared budgets; None where they are this machine's alone.
+
+    Raises:
+        BadInput: the deployment names no node, cannot share, or shared before; or the password's
+            file cannot be read.
+    """
+    if not deployment.budgets_url:
+        if core.log_id:
+            raise BadInput(
+                "deployment: budgets_url is empty, but the log is that of a machine that shares "
+                "its budgets with others; name their owner again, or start with an empty log"
+            )
+        return None
+    if not deployment.node:
+        raise BadInput("deployment: node is empty; with budgets_url each machine needs a name")
+    if deployment.is_episode:
+        raise BadInput("deployment: an episode cannot share budgets; leave budgets_url empty")
+    # Only who shares loads the driver.
+    from ledger.postgres import PostgresOwner  # noqa: PLC0415
+    from ledger.shared_budgets import SharedBudgets  # noqa: PLC0415
+
+    owner = PostgresOwner.of(deployment)
+    return SharedBudgets(core, deployment.node, deployment.worker_count, owner)
 
 
 def _say(text: str) -> None:

@@ -20,6 +20,8 @@ class BudgetView(msgspec.Struct, frozen=True):
         held_micros: leased to workers and not yet spent.
         open_count: reservations that may still be charged on time.
         adjusted_micros: credits (below 0) and corrections booked afterwards; counts as spent.
+        allotted_micros: where machines share budgets, what this one may spend and hold of it.
+        others_spent_micros: what the other machines have spent of it, as last told.
     """
 
     budget_id: int
@@ -29,6 +31,8 @@ class BudgetView(msgspec.Struct, frozen=True):
     held_micros: int
     open_count: int
     adjusted_micros: int = 0
+    allotted_micros: int | None = None
+    others_spent_micros: int = 0
 
 
 class ActivityView(msgspec.Struct, frozen=True):
@@ -95,6 +99,28 @@ class ExchangeView(msgspec.Struct, frozen=True):
     faults: dict[str, int] = msgspec.field(default_factory=dict)
 
 
+class NodeStatus(msgspec.Struct, frozen=True):
+    """How a recorder stands with the owner of its budgets, for ``GET /ledger`` and the metrics.
+
+    Attributes:
+        node: its name.
+        is_open: the owner has answered this process; before, it leases nothing.
+        contact_ms_ago: since the last answer; -1 if there was none.
+        turns, failures: answered turns and failed ones, since start.
+        asked, refused: statements that asked for money, and those that got none, since start.
+        trouble: why the last turn failed; "" if it did not.
+    """
+
+    node: str
+    is_open: bool
+    contact_ms_ago: int
+    turns: int
+    failures: int
+    asked: int
+    refused: int
+    trouble: str
+
+
 class LedgerView(msgspec.Struct, frozen=True):
     """The whole answer.
 
@@ -107,6 +133,7 @@ class LedgerView(msgspec.Struct, frozen=True):
         exchanges: those that sent anything, by name.
         future_bids: bids made later than now by more than clocks differ, since start.
         lost_frames: frames of the log that a repair gave up; what they said is in no number here.
+        node: how this machine stands with the owner of shared budgets; None: they are its own.
     """
 
     at_ms: int
@@ -119,3 +146,4 @@ class LedgerView(msgspec.Struct, frozen=True):
     exchanges: tuple[ExchangeView, ...]
     future_bids: int = 0
     lost_frames: int = 0
+    node: NodeStatus | None = None

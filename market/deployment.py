@@ -44,6 +44,11 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         kafka_servers: ``host:port`` of brokers with commas between, to which the event log is
             shipped; "" = it is not.
         kafka_topic: that the events go to; it must exist.
+        budgets_url: connection string of the PostgreSQL server that owns budgets shared between
+            machines (``ledger.allotment``); "" = budgets are this machine's alone.
+        budgets_password_file: path of a file with the password of ``budgets_url``; "" = libpq finds
+            it (``PGPASSWORD``, its password file), or needs none.
+        node: name of this machine among those that share budgets.
         price_keys: by exchange name, the keys of those that encrypt the clearing price.
         supply_folder: crawled ads.txt and sellers.json files, crawlers, address ranges
             (``bidder.supply_files``); "" = none.
@@ -72,6 +77,9 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     analytics_url: str = ""
     kafka_servers: str = ""
     kafka_topic: str = "lodestone-events"
+    budgets_url: str = ""
+    budgets_password_file: str = ""
+    node: str = ""
     price_keys: dict[str, PriceKeys] = msgspec.field(default_factory=dict)
     supply_folder: str = ""
     landscapes: tuple[Landscape, ...] = ()

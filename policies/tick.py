@@ -209,7 +209,10 @@ class ControlLoop:
         """Steps the policy of every campaign, or only of new ones; returns what was set and why."""
         self.policy_version += is_due
         spent = {
-            budget.budget_id: budget.spent_on_time_micros + budget.spent_late_micros
+            # Where machines share a budget, its plan is about what all of them spend.
+            budget.budget_id: budget.spent_on_time_micros
+            + budget.spent_late_micros
+            + budget.others_spent_micros
             for budget in view.budgets
         }
         counts = _counts_by_campaign(intent, view)

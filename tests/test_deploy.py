@@ -200,12 +200,12 @@ def test_a_million_requests_a_second_are_added_up_right():
         request_cpu_us=60.0, recorder_cpu_us_per_event=6.0, log_bytes_per_event=320.0,
         load_cpu_us_per_event=2.0, merge_cpu_us_per_event=1.0, rollup_cpu_us_per_event=1.0,
         table_bytes_per_event=100.0, rollup_rows_per_day=1_000, rollup_bytes_per_row=10.0,
-        postgres_settle_per_s=3_000.0, machine="made up",
+        postgres_statements_per_s=11_200.0, machine="made up",
     )  # fmt: skip
     assumed = Assumptions(
         bid_share=0.5, win_rate=0.2, loss_share=0.5, click_rate=0.0, no_bid_sample_rate=0.01,
         core_use=0.5, cores_per_machine=10, log_days=1, kafka_copies=2, event_days=10,
-        hour_days=100,
+        hour_days=100, budgets_per_machine=1_000,
     )  # fmt: skip
     size = size_of(1_000_000, figures, assumed)
     # 500,000 bids, 100,000 wins with two notices, 200,000 losses told, 5,000 sampled no-bids.
@@ -219,4 +219,6 @@ def test_a_million_requests_a_second_are_added_up_right():
     assert size.events_tb == pytest.approx(905_000 * 100 * 864_000 / 1e12)
     assert size.hours_gb == pytest.approx(0.001)
     assert size.settlements_per_s == pytest.approx(100_000)
-    assert size.postgres_servers == 167
+    # 14 machines say something of 1,000 budgets every 5 seconds.
+    assert size.statements_per_s == pytest.approx(2_800)
+    assert size.postgres_use == pytest.approx(0.25)
