@@ -75,17 +75,20 @@ def outage(folder: Path, sent: list[bytes], windows: Windows, seed: int) -> dict
             broker.start()
             server.start()
 
-        ratios = _ratios(engine, windows, down, up)
+        def caught_up() -> None:
+            told = len(traffic.acked)
+            wait_for(
+                "catching up", lambda: counted(address).events >= told, _CATCH_UP_S, traffic.errors
+            )
+
+        ratios = _ratios(engine, windows, down, up, caught_up)
         down()
         before = traffic.told_count
         time.sleep(windows.outage_s)
         during = traffic.told_count - before
         began = time.monotonic()
         up()
-        told = len(traffic.acked)
-        wait_for(
-            "catching up", lambda: counted(address).events >= told, _CATCH_UP_S, traffic.errors
-        )
+        caught_up()
         catch_up_s = time.monotonic() - began
         traffic.stop()
         wait_for(
@@ -143,12 +146,18 @@ def hung_recorder(
             recorder.send_signal(signal.SIGCONT)
             bids += len(traffic.answered)
 
-        ratios = _ratios(engine, windows, stop, go_on)
+        def caught_up() -> None:
+            since = time.monotonic()
+            wait_for(
+                "catching up", lambda: not traffic.is_behind(since), _CATCH_UP_S, traffic.errors
+            )
+
+        ratios = _ratios(engine, windows, stop, go_on, caught_up)
         stop()
         time.sleep(windows.outage_s)
         go_on()
         began = time.monotonic()
-        wait_for("catching up", lambda: not traffic.is_behind(began), _CATCH_UP_S, traffic.errors)
+        caught_up()
         catch_up_s = time.monotonic() - began
         traffic.stop()
         view = engine.ledger()
@@ -175,9 +184,17 @@ def hung_recorder(
 
 
 def _ratios(
-    engine: Engine, windows: Windows, begin: Callable[[], None], end: Callable[[], None]
+    engine: Engine,
+    windows: Windows,
+    begin: Callable[[], None],
+    end: Callable[[], None],
+    caught_up: Callable[[], None],
 ) -> dict[str, object]:
-    """Measures pairs of windows; the fault begins before its window and ends after it."""
+    """Measures pairs of windows; the fault begins before its window and ends after it.
+
+    What it left behind is caught up with before the next window: the work of catching up is no
+    window's, least of all that of one without a fault.
+    """
     rows = map_metrics(engine.deployment.metrics_path, engine.deployment)
     ratios: list[float] = []
     p99s: dict[bool, list[float]] = {False: [], True: []}
@@ -192,6 +209,7 @@ def _ratios(
             taken = _counts(rows) - before
             if is_faulty:
                 end()
+                caught_up()
             found[is_faulty] = p99_us(taken)
             p99s[is_faulty].append(round(found[is_faulty]))
             timed += int(taken.sum(axis=1).max())

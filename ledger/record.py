@@ -224,7 +224,7 @@ class Recorder:
 
         Returns the workers that hold more than a lowered one allows.
         """
-        self._say(BudgetsAllotted(log_id, allotments))
+        self._buffer.say(BudgetsAllotted(log_id, allotments))
         self.log_id = log_id
         return self.ledger.allot(allotments)
 
