@@ -1,9 +1,9 @@
 """Arrays that grow without being copied, so that nothing waits while a large one does.
 
-The memory is a private mapping of its own: the system moves its pages by their table, and hands out
-new ones, filled with zeros, when they are first touched. What is not used yet costs nothing. Pages are
-small ones on purpose: huge ones cost less in all where memory is idle, but where a hypervisor has yet
-to find the memory, the bid that touches one first waits for 5 to 15 ms.
+The memory is a private mapping of its own: the system moves its pages by their table, and hands
+out new ones, filled with zeros, when they are first touched. What is not used yet costs nothing.
+Pages are small ones on purpose: huge ones cost less in all where memory is idle, but where a
+hypervisor has yet to find the memory, the bid that touches one first waits for 5 to 15 ms.
 """
 
 from __future__ import annotations

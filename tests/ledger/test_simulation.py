@@ -170,7 +170,7 @@ class Machine:
         """{(kind, bid): amount} of all that the recorder knows, from its own state."""
         bids = self.core.ledger.bids
         known = {}
-        for key, slot in bids._slots.items():
+        for key, slot in bids.items():
             number = key >> 64
             event = read_events(bytes(bids.event(slot)), EVENT_LOG.version)[0]
             known[EventKind.BID, number] = int(event["amount_micros"])
