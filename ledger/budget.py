@@ -593,7 +593,7 @@ class BudgetLedger:
         """Returns where a known budget stands."""
         budget = self._budgets[budget_id]
         return Position(
-            budget_id, budget.is_defined, budget.limit_micros, budget.end_at_ms,
+            budget_id, bool(budget.is_defined), budget.limit_micros, budget.end_at_ms,
             budget.allotted_micros, budget.spent_on_time_micros, budget.spent_late_micros,
             budget.adjusted_micros, budget.held_micros,
             sum(lease.open_micros for lease in budget.leases.values()),

@@ -463,7 +463,8 @@ def sell_whole_block(
     It sells as if money were no matter and looks at the end: spend only grows, so whoever then has
     min_remaining_micros left could pay every price on the way. Where somebody has less, accounts
     are set back. prices[L, K] is scratch, and so is ``before`` (what ``copy_accounts`` fills).
-    Nothing branches on a coin: slots that are not shown are written too, and overwritten by the next.
+    Nothing branches on a coin: slots that are not shown are written too, and overwritten by the
+    next.
     """
     slots = slot_weights_micros.shape[0]
     start = written
