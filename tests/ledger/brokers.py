@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,12 +79,54 @@ class Broker:
         finally:
             await admin.close()
 
+    def member_count(self, group: str) -> int:
+        """How many consumers are in a group and know their partitions."""
+        return asyncio.run(self._member_count(group))
+
+    async def _member_count(self, group: str) -> int:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
+        await admin.start()
+        try:
+            (answer,) = await admin.describe_consumer_groups([group])
+        finally:
+            await admin.close()
+        (_, _, state, _, _, members, *_), *_ = answer.groups
+        return len(members) if state == "Stable" else 0
+
+
+class NamedBroker(Broker):
+    """The broker that ``LODESTONE_KAFKA`` names: somebody else's, so no test may end it."""
+
+    def __init__(self, servers: str) -> None:
+        self.servers = servers
+        self.process = None
+
+    def start(self) -> None:
+        pytest.skip(f"{self.servers} (LODESTONE_KAFKA) is not ours to start and end")
+
+    kill = stop = start
+
+    def create_topic(self, name: str, partitions: int = 4) -> str:
+        """Makes a topic that no other run has; it stays behind."""
+        return super().create_topic(f"{name}-{uuid.uuid4().hex[:8]}", partitions)
+
 
 @contextlib.contextmanager
-def broker_or_skip(folder: Path) -> Iterator[Broker]:
-    """A running broker; where there is none to start, skips, or fails if one is required."""
+def broker_or_skip(folder: Path, *, is_ended: bool = False) -> Iterator[Broker]:
+    """A running broker: the one that ``LODESTONE_KAFKA`` names as host:port, or one of our own.
+
+    Where there is none to start, skips, or fails if one is required; also where the test ends
+    brokers (``is_ended``), which it may do to its own only.
+    """
+    named = os.environ.get("LODESTONE_KAFKA")
+    if named and not is_ended:
+        yield NamedBroker(named)
+        return
     if not _BROKER.exists():
-        lacking = "../shared/kafka/broker is not there: it starts Apache Kafka (needs Java 17)"
+        lacking = (
+            "../shared/kafka/broker, which starts Apache Kafka on Java 17, is not there: install "
+            "Kafka and name it with LODESTONE_KAFKA=host:port"
+        )
         if "kafka" in os.environ.get("LODESTONE_REQUIRE", ""):
             pytest.fail(lacking)
         pytest.skip(lacking)

@@ -20,7 +20,7 @@ def sent():
 
 @pytest.fixture
 def servers(tmp_path):
-    with broker_or_skip(tmp_path / "probe"):
+    with broker_or_skip(tmp_path / "probe", is_ended=True):
         clickhouse_or_skip(tmp_path).stop()
 
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from ledger.clickhouse import ClickHouseEngine, address_of
 from ledger.frame import RECORDS, Frame
-from ledger.kafka_loader import let_go
+from ledger.kafka_loader import GROUP, let_go
 from ledger.shipper import split
 from market.control import ControlBlock, Word
 from market.deployment import Deployment, write_deployment
@@ -53,7 +53,7 @@ def started(
 
 class Run:
     def __init__(self, root: Path, broker: Broker, server: ClickHouseServer, topic: str) -> None:
-        self._broker = broker
+        self.broker = broker
         self.deployment = Deployment(
             folder=str(root), bid_port=1, notice_port=2, control_port=3,
             base_url="http://127.0.0.1:2", notice_key_hex="00" * 32, user_salt_hex="00" * 16,
@@ -68,7 +68,7 @@ class Run:
 
     def send(self, events: np.ndarray, frames: int, poison: tuple[bytes, ...] = ()) -> None:
         async def send() -> None:
-            producer = AIOKafkaProducer(bootstrap_servers=self._broker.servers, acks="all")
+            producer = AIOKafkaProducer(bootstrap_servers=self.broker.servers, acks="all")
             await producer.start()
             topic = self.deployment.kafka_topic
             for value in poison:
@@ -113,6 +113,7 @@ def test_two_loaders_share_a_load_and_lose_nothing_in_a_rebalance(
         with run.loading() as second:
             run.send(made_up_events(40_000, seed=2), 80)
             wait_until(lambda: run.count() == 80_000, "both loads")
+            wait_until(lambda: run.broker.member_count(GROUP) == 2, "the second loader")
             second.terminate()
             assert second.wait(20) == 0
         run.send(made_up_events(5_000, seed=3), 10)
