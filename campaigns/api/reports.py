@@ -6,6 +6,8 @@ Whose events are read is the key's advertiser and nothing else: a query has no f
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import APIRouter, Response
 
 from campaigns.api import edge
@@ -14,9 +16,10 @@ from campaigns.api.schema import JSON, answers, body_of
 from campaigns.refusals import Refusal, RefusalKind
 from campaigns.shape import decode_json
 from ledger.query import Answer, Query, Scope, answer, read_query
-from market.errors import BadInput
+from market.errors import BadInput, NotReady
 
 router = APIRouter(tags=["reports"])
+_LOG = logging.getLogger("campaigns.api")
 
 TYPES: tuple[type, ...] = (Query, Answer)
 """What bodies hold, for the OpenAPI document."""
@@ -45,8 +48,16 @@ def query(services: ServicesHere, actor: ActorHere, body: JsonBody) -> Response:
         if error.pointer:
             raise
         # The query is sound: the engine refused, and what it says is of its inside.
+        _LOG.error("analytics store: %s", error)
         raise Refusal(
             RefusalKind.INVALID_REQUEST,
             "the store cannot answer this query; ask for fewer days, dimensions or rows",
+        ) from error
+    except NotReady as error:
+        # It may name the engine's address, a folder, or other people's load.
+        _LOG.warning("analytics store: %s", error)
+        raise NotReady(
+            "the analytics store cannot answer now; retry, and if that goes on, ask for fewer days "
+            "or dimensions, or have the operator read the store's log and start it again"
         ) from error
     return edge.answer(found)
