@@ -102,6 +102,17 @@ def test_an_answer_is_a_slow_count_of_the_events_of_the_key_and_of_no_others(
     assert not found["is_cut"]
 
 
+def test_who_has_no_events_learns_nothing_of_others_who_have(asked):
+    stranger = asked.plane.new_advertiser("stranger")
+    client = asked.plane.client(asked.plane.new_key(stranger, Role.VIEWER))
+    with client:
+        found, long_ago = (
+            client.post(PATH, json={**BIDS, "dimensions": ["campaign_id"], **span}).json()
+            for span in ({}, {"start_ms": 0, "end_ms": DAY_MS})
+        )
+    assert found == long_ago == {"columns": ["campaign_id", "bids"], "rows": [], "is_cut": False}
+
+
 SMUGGLED = {
     "a field": {"advertiser_id": 2},
     "a scope": {"scope": {"advertiser_id": None}},
