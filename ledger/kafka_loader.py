@@ -26,7 +26,7 @@ from market.control import FollowedWords, Word
 from market.errors import BadInput, Corrupt, NotReady
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -64,6 +64,10 @@ class Consumer(Protocol):
         self, *, timeout_ms: int, max_records: int
     ) -> Mapping[object, list[Record]]: ...
     async def commit(self, offsets: dict[object, int]) -> None: ...  # noqa: D102
+    def assignment(self) -> Collection[object]: ...  # noqa: D102
+    def highwater(self, partition: object) -> int | None: ...  # noqa: D102
+    def last_poll_timestamp(self, partition: object) -> int | None: ...  # noqa: D102
+    async def position(self, partition: object) -> int: ...  # noqa: D102
 
 
 class Poison(msgspec.Struct, frozen=True):
@@ -111,7 +115,8 @@ class KafkaLoader:
 
     Attributes:
         row_count: events inserted, repeats included.
-        has_all: the last batch took everything that the broker had.
+        had_all_ms: epoch milliseconds of the latest moment of which is known that all that the
+            broker had then in this loader's partitions is inserted; None = of none.
     """
 
     def __init__(self, consumer: Consumer, engine: AnalyticsEngine, quarantine: Quarantine) -> None:
@@ -122,7 +127,7 @@ class KafkaLoader:
         self._rows: list[npt.NDArray[np.void]] = []
         self._offsets: dict[object, int] = {}
         self.row_count = 0
-        self.has_all = False
+        self.had_all_ms: int | None = None
 
     def forget(self) -> None:
         """Drops what is read and not inserted: its partitions may be another's now."""
@@ -138,18 +143,19 @@ class KafkaLoader:
             NotReady: the engine or the broker refuses.
         """
         row_count = 0
-        self.has_all = False
+        had_all_ms = self.had_all_ms
         clock = asyncio.get_running_loop().time
         until_s = clock() + BATCH_S
         while row_count < BATCH_ROWS and clock() < until_s:
             found = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH_MESSAGES)
-            if not any(found.values()):
-                self.has_all = True
-                break
             for partition, records in found.items():
                 row_count += self._take(records)
                 if records:
                     self._offsets[partition] = records[-1].offset + 1
+            # In a topic that never rests there is always more after the batch, so not only then.
+            had_all_ms = await self._had_all_ms() or had_all_ms
+            if not any(found.values()):
+                break
         offsets, rows = dict(self._offsets), list(self._rows)
         if rows:
             table = event_table(in_table_order(joined(rows)))
@@ -161,7 +167,23 @@ class KafkaLoader:
         self.forget()
         inserted = sum(part.shape[0] for part in rows)
         self.row_count += inserted
+        self.had_all_ms = had_all_ms
         return inserted
+
+    async def _had_all_ms(self) -> int | None:
+        """Returns when the broker had no more than was taken by now; None: it had, or is unknown.
+
+        By what the broker said last, of each partition: that nothing comes is no sign, since
+        nothing comes of a broker that is away, either.
+        """
+        said_ms: list[int] = []
+        for partition in self._consumer.assignment():
+            end = self._consumer.highwater(partition)
+            at_ms = self._consumer.last_poll_timestamp(partition)
+            if end is None or at_ms is None or await self._consumer.position(partition) < end:
+                return None
+            said_ms.append(at_ms)
+        return min(said_ms, default=None)
 
     def _take(self, records: list[Record]) -> int:
         count = 0
@@ -218,8 +240,9 @@ async def _follow(
                 row_count += inserted
                 words[Word.KAFKA_LOADER_ROWS] = row_count
                 words[Word.KAFKA_LOADER_QUARANTINED] = quarantine.count
-                if loader.has_all:
-                    words[Word.KAFKA_LOADER_CAUGHT_UP_NS] = time.monotonic_ns()
+                if loader.had_all_ms is not None:
+                    ago_ns = time.time_ns() - loader.had_all_ms * 1_000_000
+                    words[Word.KAFKA_LOADER_CAUGHT_UP_NS] = time.monotonic_ns() - max(0, ago_ns)
         except (NotReady, KafkaError, OSError) as error:
             text = " ".join(f"{type(error).__name__} {error}".split())[:300]
             complaint.say(f"{text}; the batch is read again")

@@ -52,6 +52,8 @@ class LogProgress:
         self._clock_ns = clock_ns
         self._rows_word = rows_word
         self._row_count = 0
+        # What was durable at a moment, and the moment: it was caught up with once that is done.
+        self._goal = (words[Word.DURABLE_SEQUENCE], clock_ns())
         if rows_word is not None:
             words[rows_word] = 0
 
@@ -61,8 +63,17 @@ class LogProgress:
         self._words[self._sequence_word] = sequence
         if self._rows_word is not None:
             self._words[self._rows_word] = self._row_count
-        if sequence >= self._words[Word.DURABLE_SEQUENCE]:
-            self._words[self._caught_up_word] = self._clock_ns()
+        goal, goal_ns = self._goal
+        now = (self._words[Word.DURABLE_SEQUENCE], self._clock_ns())
+        if sequence >= now[0]:
+            self._words[self._caught_up_word] = now[1]
+        elif sequence >= goal:
+            # A log that is written all the time is never at its end: what counts is how long ago
+            # all of it was what is done now.
+            self._words[self._caught_up_word] = goal_ns
+        else:
+            return
+        self._goal = now
 
 
 def families(words: memoryview, now_ns: int) -> Iterator[Metric]:
@@ -87,7 +98,7 @@ def families(words: memoryview, now_ns: int) -> Iterator[Metric]:
     yield behind
     seconds = GaugeMetricFamily(
         "lodestone_log_behind_seconds",
-        "Time since this process last had everything there was; it grows while it is away, too.",
+        "Time since all there was then is done by now; it grows while the process is away, too.",
         labels=("process",),
     )
     for name, word in _CAUGHT_UP:

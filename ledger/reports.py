@@ -8,6 +8,7 @@ What every report holds to:
 - ``FROM events FINAL``: an event counts once, however often its notice came; the row that was
   received last speaks for it.
 - Events with the TEST flag count nowhere but in ``Totals.events_recorded``.
+- A disputed notice counts as disputed (``irregular``) and as nothing else.
 - Money that was spent is the sum of ``amount_micros`` over events with the CHARGED flag, whatever
   their kind, in the account's currency. The amount of a bid is a reservation and is never summed.
 - Amounts in two currencies are never added up.
@@ -209,7 +210,7 @@ SELECT campaign_id, account_currency AS currency,
     intDiv(ts_ms - %(start_ms)s, %(bucket_ms)s) AS bucket,
     count() AS value
 FROM events FINAL
-WHERE kind = %(conversion)s AND bitAnd(flags, %(is_test)s) = 0
+WHERE kind = %(conversion)s AND bitAnd(flags, %(is_test)s + %(is_disputed)s) = 0
     AND ts_ms >= %(start_ms)s AND ts_ms < %(end_ms)s
 GROUP BY campaign_id, currency, bucket
 ORDER BY campaign_id, currency, bucket

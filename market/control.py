@@ -61,7 +61,8 @@ class Word(enum.IntEnum):
     STORE_ROWS = 15
     """Store: events that it inserted since it started, repeats included."""
     STORE_CAUGHT_UP_NS = 16
-    """Store: the machine's monotonic clock when it last had all that is durable; 0 = never yet."""
+    """Store: the latest time (the machine's monotonic clock) of which is known that all that was
+    durable then is done; 0 = never yet."""
     SHIPPER_SEQUENCE = 17
     """Shipper: the last frame of the event log that Kafka acknowledged."""
     SHIPPER_CAUGHT_UP_NS = 18

@@ -201,7 +201,7 @@ def load_market(name: str) -> Market:
     A file with ``[values]`` is a ``PeriodScenario``, any other a ``WorldScenario``.
 
     Raises:
-        BadInput: there is none, or it breaks its schema.
+        BadInput: there is none, it breaks its schema, or its days hand orders on to the next.
     """
     if name in shipped():
         text, short = text_of(name, WORLDS_FOLDER)
@@ -444,6 +444,13 @@ class Checkpoint:
 
 
 def _world_market(scenario: WorldScenario, text: str) -> Market:
+    if scenario.is_carried:
+        # Nobody would be told of the orders that such a day hands on to the next.
+        raise BadInput(
+            f"scenario '{scenario.name}': /is_carried is true; it must be false or absent, since "
+            "every replication is a day by itself",
+            "/is_carried",
+        )
     tables = build_tables(scenario)
     return Market(
         name=scenario.name,

@@ -9,9 +9,12 @@ Dimension names: as in ``simulator.world.tables``.
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -21,11 +24,18 @@ from simulator.world.kernels_values import UserState
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from simulator.world.scenario import WorldScenario
     from simulator.world.tables import Tables, UserArrays
 
 DUE_DTYPE = np.dtype(
     [("tick", np.int64), ("agent", np.int32), ("conversions", np.int64), ("micros", np.int64)]
 )
+
+_DAMAGES = (
+    ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error,
+    # A zip of another version, kind or encryption, says zipfile.
+    RuntimeError,
+)  # fmt: skip
 
 
 class Carried(NamedTuple):
@@ -34,6 +44,7 @@ class Carried(NamedTuple):
     Attributes:
         period: number of the period that it comes from.
         age: periods since users started without memory; tastes have turned for as long.
+        people: ``people_of`` its world: whose state it is, and how long a tick is.
         state: the users at its end. What is remembered is as of then, and ``head`` counts from the
             start of the next period.
         due: [N] DUE_DTYPE: what accounts are still to be told, by tick of the next period (those
@@ -42,8 +53,22 @@ class Carried(NamedTuple):
 
     period: int
     age: int
+    people: str
     state: UserState
     due: npt.NDArray[np.void]
+
+
+def people_of(scenario: WorldScenario) -> str:
+    """Returns a digest of what says who users and agents are, and how long a tick is.
+
+    What people meet (prices, floors, deals, shocks, mechanisms that are off) is not part of it: it
+    may change from one day to the next.
+    """
+    who = (
+        scenario.world_seed, scenario.tick_count, scenario.users, scenario.departments,
+        scenario.products,
+    )  # fmt: skip
+    return hashlib.sha256(msgspec.json.encode(who)).hexdigest()
 
 
 def turned(users: UserArrays, ticks: int) -> UserArrays:
@@ -79,7 +104,7 @@ def check_carried(carried: Carried, tables: Tables, period: int) -> None:
     """Checks that a state can start a period of a world.
 
     Raises:
-        BadInput: it is not of the period before, or of a world of another size.
+        BadInput: it is not of the period before, or of a world of another size or other people.
     """
     if carried.period + 1 != period:
         raise BadInput(
@@ -92,6 +117,11 @@ def check_carried(carried: Carried, tables: Tables, period: int) -> None:
             raise BadInput(
                 f"carried.state.{name}: shape {found.shape}; this world needs {wanted.shape}"
             )
+    if carried.people != people_of(tables.scenario):
+        raise BadInput(
+            "carried.people: the state is of other people; /world_seed, /tick_count, /users, "
+            "/departments and /products must be those of the world that it comes from"
+        )
 
 
 def save(carried: Carried, path: Path) -> None:
@@ -101,6 +131,7 @@ def save(carried: Carried, path: Path) -> None:
         np.savez_compressed(
             file,
             numbers=np.array([carried.period, carried.age]),
+            people=np.array(carried.people),
             due=carried.due,
             **carried.state._asdict(),
         )
@@ -119,8 +150,8 @@ def restore(path: Path) -> Carried:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             period, age = found["numbers"].tolist()
             state = UserState(*(found[name] for name in UserState._fields))
-            return Carried(period, age, state, found["due"])
+            return Carried(period, age, str(found["people"]), state, found["due"])
     except FileNotFoundError as error:
         raise BadInput(f"checkpoint '{path}': there is no such file") from error
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _DAMAGES as error:
         raise Corrupt(f"checkpoint '{path}': {error}") from error

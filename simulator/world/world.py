@@ -27,6 +27,7 @@ from simulator.world.carrying import (
     check_carried,
     copied,
     new_state,
+    people_of,
     turned,
 )
 from simulator.world.kernels_outcome import (
@@ -161,7 +162,8 @@ class PeriodWorld:
         state = copied(self._state)
         kernels_outcome.end_period(self._tables.scenario.tick_count, self._tables.effects, state)
         due = np.concatenate([np.zeros(0, DUE_DTYPE), *self._later])
-        return Carried(self._period, self._age + 1, state, due)
+        people = people_of(self._tables.scenario)
+        return Carried(self._period, self._age + 1, people, state, due)
 
     @property
     def orders(self) -> npt.NDArray[np.void]:

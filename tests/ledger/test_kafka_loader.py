@@ -7,7 +7,9 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 import zlib
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 
 from ledger.clickhouse import ClickHouseEngine, address_of
 from ledger.frame import RECORDS, Frame
-from ledger.kafka_loader import GROUP, let_go
+from ledger.kafka_loader import GROUP, KafkaLoader, Quarantine, let_go
 from ledger.shipper import split
 from market.control import ControlBlock, Word
 from market.deployment import Deployment, write_deployment
@@ -163,6 +165,10 @@ def test_poison_is_kept_with_its_place_and_holds_nobody_up(
     run.send(made_up_events(2_000, seed=8), 4, poison=(b"not ours", b""))
     with run.loading():
         wait_until(lambda: run.count() == 2_000, "the rows behind the poison")
+        before_ns = time.monotonic_ns()
+        wait_until(
+            lambda: run.control.words[Word.KAFKA_LOADER_CAUGHT_UP_NS] > before_ns, "having all"
+        )
     kept = [json.loads(line) for line in run.quarantine.read_text().splitlines()]
     assert [(each["topic"], each["byte_count"]) for each in kept] == [
         (run.deployment.kafka_topic, 8),
@@ -171,6 +177,80 @@ def test_poison_is_kept_with_its_place_and_holds_nobody_up(
     assert [each["offset"] for each in kept] == [0, 1]
     assert all("it has no header 'schema'" in each["reason"] for each in kept)
     assert kept[0]["value_base64"] == "bm90IG91cnM="
+
+
+class Topic:
+    """A topic of one partition as aiokafka's consumer shows it, whose messages nobody can read.
+
+    ``later`` is how many more come while one is taken; while it ``is_away`` nothing is heard of it.
+    """
+
+    def __init__(self, later: int) -> None:
+        self._later = later
+        self._taken = self._end = 0
+        self._heard_ms: int | None = None
+        self.is_away = False
+
+    async def getmany(
+        self, *, timeout_ms: int, max_records: int
+    ) -> dict[str, list[SimpleNamespace]]:
+        del timeout_ms, max_records
+        await asyncio.sleep(0.05)
+        if self.is_away:
+            return {}
+        self._heard_ms = (self._heard_ms or 1_000) + 50
+        self._taken = self._end
+        self._end += self._later
+        return {"partition": [message_of_nobody(self._taken - 1)]} if self._taken else {}
+
+    async def commit(self, offsets: dict[object, int]) -> None:
+        del offsets
+
+    def assignment(self) -> set[str]:
+        return {"partition"}
+
+    def highwater(self, partition: object) -> int:
+        del partition
+        return self._taken
+
+    def last_poll_timestamp(self, partition: object) -> int | None:
+        del partition
+        return self._heard_ms
+
+    async def position(self, partition: object) -> int:
+        del partition
+        return self._taken
+
+
+def message_of_nobody(offset: int) -> SimpleNamespace:
+    return SimpleNamespace(topic="t", partition=0, offset=offset, value=b"", headers=())
+
+
+def test_a_loader_of_a_topic_that_never_rests_has_had_all_of_it_a_moment_ago(
+    tmp_path: Path,
+) -> None:
+    loader = KafkaLoader(Topic(later=1), None, Quarantine(tmp_path / "quarantine"))
+    asyncio.run(loader.load_batch())
+    first_ms = loader.had_all_ms
+    asyncio.run(loader.load_batch())
+    assert first_ms is not None
+    assert loader.had_all_ms is not None
+    assert loader.had_all_ms > first_ms
+
+
+def test_a_broker_that_is_away_is_not_taken_for_one_that_has_no_more(tmp_path: Path) -> None:
+    topic = Topic(later=0)
+    topic.is_away = True
+    loader = KafkaLoader(topic, None, Quarantine(tmp_path / "quarantine"))
+    asyncio.run(loader.load_batch())
+    assert loader.had_all_ms is None
+    topic.is_away = False
+    asyncio.run(loader.load_batch())
+    here_ms = loader.had_all_ms
+    assert here_ms is not None
+    topic.is_away = True
+    asyncio.run(loader.load_batch())
+    assert loader.had_all_ms == here_ms
 
 
 class Fetching:

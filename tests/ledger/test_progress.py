@@ -59,6 +59,25 @@ def test_a_process_tells_how_far_it_is_and_since_when_it_has_not_had_all(path):
     assert page[sample("lodestone_log_behind_seconds", **own)] == 1
 
 
+def test_who_follows_a_log_that_never_rests_is_no_later_than_its_batches(path):
+    words = ControlBlock(path).words
+    now_ns = SECOND_NS
+    store = LogProgress(words, Word.STORE_SEQUENCE, Word.STORE_CAUGHT_UP_NS, lambda: now_ns)
+    own = sample("lodestone_log_behind_seconds", process="store")
+    for second in range(2, 60):
+        # While a batch is inserted there is always one more.
+        now_ns = second * SECOND_NS
+        words[Word.DURABLE_SEQUENCE] = second
+        store.moved(second - 1)
+    assert page_of(words, now_ns)[own] == 1
+    for second in range(60, 70):
+        # Now they come faster than they are done.
+        now_ns = second * SECOND_NS
+        words[Word.DURABLE_SEQUENCE] += 100
+        store.moved(second)
+    assert page_of(words, now_ns)[own] >= 9
+
+
 def test_words_are_set_in_the_block_of_the_engine_that_runs_now(path):
     words = FollowedWords(path)
     words[Word.SHIPPER_SEQUENCE] = 3

@@ -115,14 +115,16 @@ def test_conversions_over_time_are_the_twins(
 def test_the_whole_span_in_buckets_sums_to_the_totals(analytics: Analytics) -> None:
     span = reports.time_span(analytics)
     window = Window(span.first_ms, span.last_ms + 1, HOUR_MS)
-    spend = {
-        (row.campaign_id, row.currency): sum(row.values)
-        for row in reports.spend_over_time(analytics, window)
-    }
-    assert spend == {
-        (row.campaign_id, row.currency): row.spend_micros
-        for row in reports.campaign_totals(analytics)
-    }
+    totals = reports.campaign_totals(analytics)
+    for series, name in (
+        (reports.spend_over_time, "spend_micros"),
+        (reports.conversions_over_time, "conversions"),
+    ):
+        found = {
+            (row.campaign_id, row.currency): sum(row.values) for row in series(analytics, window)
+        }
+        expected = {(row.campaign_id, row.currency): getattr(row, name) for row in totals}
+        assert found == expected, name
 
 
 @pytest.mark.parametrize("bucket_count", [1, 7, 40])

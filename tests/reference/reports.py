@@ -77,7 +77,7 @@ def over_time(
         has_it = (
             event["flags"] & EventFlag.CHARGED
             if is_spend
-            else event["kind"] == EventKind.CONVERSION
+            else event["kind"] == EventKind.CONVERSION and not event["flags"] & EventFlag.DISPUTED
         )
         if has_it and start_ms <= event["ts_ms"] < end_ms:
             buckets = rows.setdefault(_campaign(event), defaultdict(int))

@@ -184,6 +184,14 @@ def test_a_file_that_is_no_market_is_told_which_are(tmp_path):
         load_market(str(tmp_path / "broken.toml"))
 
 
+def test_days_that_hand_orders_on_are_no_replications(tmp_path):
+    path = tmp_path / "carried.toml"
+    path.write_text("is_carried = true\n" + small_text())
+    with pytest.raises(BadInput, match="every replication is a day by itself") as caught:
+        load_market(str(path))
+    assert caught.value.pointer == "/is_carried"
+
+
 def test_a_period_scenario_is_known_by_its_values_however_they_are_written(tmp_path):
     text, _ = text_of("auctionnet")
     before, values = text.split("[values]\n")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 
 import msgspec
 import numpy as np
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from campaigns.store import Role
 from ledger.query import DIMENSIONS, MEASURES, ROWS_MAX, Query
+from ledger.store import Refusal
 from market.events import DAY_MS
 from tests.campaigns.conftest import free_port, running
 from tests.ledger.stores import START_MS, RunFolder, made_up_events
@@ -98,6 +102,17 @@ def test_an_answer_is_a_slow_count_of_the_events_of_the_key_and_of_no_others(
     assert not found["is_cut"]
 
 
+def test_who_has_no_events_learns_nothing_of_others_who_have(asked):
+    stranger = asked.plane.new_advertiser("stranger")
+    client = asked.plane.client(asked.plane.new_key(stranger, Role.VIEWER))
+    with client:
+        found, long_ago = (
+            client.post(PATH, json={**BIDS, "dimensions": ["campaign_id"], **span}).json()
+            for span in ({}, {"start_ms": 0, "end_ms": DAY_MS})
+        )
+    assert found == long_ago == {"columns": ["campaign_id", "bids"], "rows": [], "is_cut": False}
+
+
 SMUGGLED = {
     "a field": {"advertiser_id": 2},
     "a scope": {"scope": {"advertiser_id": None}},
@@ -173,6 +188,44 @@ def test_without_a_store_the_answer_is_to_retry_and_what_to_do(plane):
     assert answered.headers["retry-after"] == "1"
     assert "start it again" in answered.json()["detail"]
     assert str(plane.deployment.root) not in answered.text
+
+
+@contextlib.contextmanager
+def refusing(path, refusal):
+    """A store on ``path`` that refuses every question."""
+
+    def refuse(connection):
+        with connection, connection.makefile("rb") as said:
+            said.read(int.from_bytes(said.read(4), "little"))
+            body = msgspec.msgpack.encode(refusal)
+            connection.sendall(len(body).to_bytes(4, "little") + body)
+
+    def serve():
+        # Until the listener is shut down.
+        with contextlib.suppress(OSError):
+            while True:
+                refuse(listener.accept()[0])
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(("is_retryable", "status"), [(True, 503), (False, 422)])
+def test_what_an_engine_says_of_its_inside_is_not_told(plane, is_retryable, status):
+    said = "ClickHouse at ch-7.internal:9000/ads: SELECT bids FROM events: Memory limit; retry"
+    with refusing(plane.deployment.store_socket, Refusal(said, is_retryable)):
+        answered = plane.editor.post(PATH, json=BIDS)
+    assert answered.status_code == status
+    assert "store cannot answer" in answered.json()["detail"]
+    assert not any(word in answered.text for word in ("internal", "9000", "SELECT", "events"))
 
 
 def test_the_openapi_document_says_what_is_asked_and_answered(plane):
