@@ -311,6 +311,11 @@ class Node:
             return at.allotted_micros - min(unleased, room - 2 * target)
         return at.allotted_micros
 
+    def unheard(self, statements: Iterable[Statement]) -> None:
+        """Takes that the owner may have granted what its lost answer said: it must hear again."""
+        for said in statements:
+            self._memories[said.budget_id].is_due = True
+
     def hear(
         self,
         statements: Iterable[Statement],

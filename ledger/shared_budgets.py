@@ -220,6 +220,8 @@ class SharedBudgets:
             self._failures += 1
             self._trouble = str(error)
             self._next_ms = now_ms + RETRY_MS
+            self._node.unheard(statements)
+            self._resting.difference_update(said.budget_id for said in statements)
             return set()
         self._turns += 1
         self._trouble = ""

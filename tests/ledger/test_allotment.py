@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledger.allotment import Others, Statement, answer_to, opened
+from ledger.account import Position
+from ledger.allotment import Answer, Node, Others, Statement, answer_to, opened
 from ledger.lease import Allotment
 from ledger.postgres import Fenced, PostgresOwner
 from market.errors import BadInput, NotReady
@@ -180,6 +181,24 @@ def test_a_lost_answer_costs_nobody_anything(url: str) -> None:
     assert world.spent(1) == 1_600
     world.check()
     world.close()
+
+
+def test_after_a_lost_answer_the_owner_hears_again_also_of_a_budget_with_nothing_to_ask() -> None:
+    quiet = Position(1, True, 1_600, 10**9, 100, 0, 0, 0, 0, 0, 10)
+    node = Node(1)
+    for now_ms in (0, 20_000):
+        _, first = node.look(quiet, 1, now_ms)
+        if first is not None:
+            told = answer_to(first, Others(1_600, 0, 0, 0), 1)
+            node.hear([first], Answer((told,), frozenset()), {1: 100}, now_ms)
+    assert node.look(quiet, 1, 21_000) == (None, None)
+    _, asking = node.look(quiet._replace(held_micros=90, open_micros=90), 1, 22_000)
+    assert asking is not None
+    assert asking.asked_micros > 0
+    node.unheard([asking])
+    _, again = node.look(quiet, 1, 60_000)
+    assert again is not None, "the owner may have granted what nobody heard"
+    assert again.asked_micros == 0
 
 
 def test_a_machine_alone_spends_what_an_idle_one_was_allotted(url: str) -> None:
