@@ -594,8 +594,7 @@ class Recorder:
         for run in np.split(np.arange(events.shape[0]), edges):
             part = events[run[0] : run[-1] + 1]
             if is_bid[run[0]]:
-                writable = np.frombuffer(bytearray(part.tobytes()), EVENT_DTYPE)
-                self._reserve(writable, int(part["recv_ms"][0]))
+                self._repeat_bids(np.frombuffer(bytearray(part.tobytes()), EVENT_DTYPE))
                 continue
             body = part.tobytes()
             names = ("bid_hi", "bid_lo", "kind", "flags", "amount_micros", "value_micros")
@@ -603,6 +602,23 @@ class Recorder:
             for i, (hi, lo, *values) in enumerate(zip(*columns, strict=True)):
                 event = body[i * EVENT_BYTES : (i + 1) * EVENT_BYTES]
                 self._apply(PendingNotice._make((bid_key(hi, lo), *values, event)))
+
+    def _repeat_bids(self, events: npt.NDArray[np.void]) -> None:
+        """Takes bids of the log, which holds new ones only.
+
+        One that is known all the same was forgotten by the run that wrote it, which looked at other
+        slots in other moments: its memory must be over, and then it is forgotten here, too.
+        """
+        at_ms = int(events["recv_ms"][0])
+        became, _ = self._reserve(events, at_ms)
+        bids = self.ledger.bids
+        for i in np.flatnonzero(became == REPEAT).tolist():
+            event = events[i : i + 1]
+            slot = bids.find(bid_key(int(event["bid_hi"][0]), int(event["bid_lo"][0])))
+            assert slot is not None, "a repeat is known"
+            if bids.is_over(slot, int(event["recv_ms"][0])):
+                bids.forget(slot)
+                self._reserve(event, at_ms)
 
     def _budgets_of(self, line_item_id: int, bid_ms: int) -> list[int]:
         """Returns the budgets that a bid of the line item at that time drew on."""

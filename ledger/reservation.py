@@ -197,9 +197,19 @@ class Reservations:
             self._grow(2 * len(self.state))
         else:
             assert why == HAS_ORDERS, why
-            slot = self._cells[HAND]
-            self.orders.pop(slot, None)
-            forget(self.pool, slot)
+            self.forget(self._cells[HAND])
+
+    def forget(self, slot: int) -> None:
+        """Frees the slot of a bid that is not open."""
+        self.orders.pop(slot, None)
+        forget(self.pool, slot)
+
+    def is_over(self, slot: int, now_ms: int) -> bool:
+        """Whether the bid may be forgotten by ``now_ms``: its memory is over."""
+        state = self.state[slot]
+        memory_ms = CHARGED_MEMORY_MS if state == ReservationState.CHARGED else RELEASED_MEMORY_MS
+        deadline_ms = int(self.pool.slots["deadline_ms"][slot])
+        return state >= ReservationState.RELEASED and deadline_ms < now_ms - memory_ms
 
     def close(self, slot: int, state: ReservationState) -> None:
         """Gives a known bid a state that is not OPEN."""

@@ -582,6 +582,19 @@ def test_a_rebuilt_core_goes_on_exactly_where_the_live_one_was(core, log):
     assert again.ledger.expire(10**6)[0] == core.ledger.expire(10**6)[0] > 0
 
 
+def test_a_bid_that_came_again_after_it_was_forgotten_is_new_in_a_replay_too(core, log):
+    bid(core, reserved=100, deadline_ms=50)
+    core.step(100)
+    bids = core.ledger.bids
+    ((_, slot),) = bids.items()
+    bids.forget(slot)
+    now = RELEASED_MEMORY_MS * 3
+    core.take_bids(bid_event(1, reserved=100, deadline_ms=now + 1_000), now)
+    assert said(core, BILLING, at_ms=now, price=60) is Outcome.CHARGED
+    assert spent(core) == (60, 0)
+    assert fingerprint(rebuilt(core, log)) == fingerprint(core)
+
+
 def test_a_replay_hands_out_no_credits(core, log):
     bid(core, reserved=100)
     said(core, BILLING, price=60)
