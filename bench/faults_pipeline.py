@@ -163,8 +163,19 @@ class _Pipeline:
         self.victims[name].start()
         self._since[name] = max(0, self.done(name))
 
+    def watch(self) -> None:
+        """Starts again whoever ended by itself, as a supervisor does.
+
+        A loader that comes up while the server is down says so and ends.
+        """
+        for name, child in self._children.items():
+            if child.process.poll() is not None:
+                child.start()
+                self._since[name] = max(0, self.done(name))
+
     def acknowledged(self) -> list[str]:
         """Returns the kinds that acknowledged something since they were last started."""
+        self.watch()
         return [name for name, since in self._since.items() if self.done(name) > since]
 
     def stop(self) -> None:
@@ -203,7 +214,12 @@ def pipeline_kills(folder: Path, kills: int, seed: int) -> dict[str, object]:
             pipeline.kill(name)
             left[name] -= 1
         log.stop()
-        _wait(lambda: counted(pipeline.address).events >= log.count, "the rest of the load")
+
+        def has_all() -> bool:
+            pipeline.watch()
+            return counted(pipeline.address).events >= log.count
+
+        _wait(has_all, "the rest of the load")
         stored = counted(pipeline.address)
     finally:
         pipeline.stop()
