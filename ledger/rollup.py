@@ -19,8 +19,6 @@ import datetime
 import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import pyarrow as pa
-
 from ledger.analytics import EngineAnalytics
 from ledger.measures import KEYS, SUMS, hours_sql
 from ledger.sql import bind
@@ -200,6 +198,8 @@ def build_day(engine: AnalyticsEngine, day: int, slice_rows: int = SLICE_ROWS) -
         engine.execute(bind(f"ALTER TABLE delivery_hours {change}", {"day": iso_day(day)}))
     finally:
         engine.execute(f"DROP TABLE IF EXISTS {beside}")
+    import pyarrow as pa  # noqa: PLC0415 - who only asks reads this module, too
+
     rows = {
         "day": pa.array([day], pa.int32()).cast(pa.date32()),
         "build": pa.array([build], pa.uint64()),
