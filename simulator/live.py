@@ -69,6 +69,9 @@ if TYPE_CHECKING:
 DEADLINE_S = 60.0
 """How long an acknowledgement, an answer or a notice's delivery may take on the machine's clock."""
 
+_START_DEADLINES = 5
+"""How many times that a worker may take to be ready: the first start on a machine compiles."""
+
 PROGRESS_S = 0.25
 """Least time between two reports of progress."""
 
@@ -220,14 +223,15 @@ class LiveExchange:
         A worker that is late to listen would leave its requests unanswered, or, where others take
         them, its leases unused for the whole episode.
         """
-        until = self._wall_ns() + self._deadline_s * 1e9
+        deadline_s = _START_DEADLINES * self._deadline_s
+        until = self._wall_ns() + deadline_s * 1e9
         workers = range(self._deployment.worker_count)
         while late := [w for w in workers if not self._block.worker(w)[WorkerWord.IS_READY]]:
             if self._wall_ns() > until:
                 raise NotReady(
                     f"bid workers {late} of {self._deployment.folder} are not ready after "
-                    f"{self._deadline_s:g} s; every one must serve a snapshot before the first "
-                    "request: see their logs"
+                    f"{deadline_s:g} s; every one must serve a snapshot before the first request: "
+                    "see their logs"
                 )
             await asyncio.sleep(_POLL_S)
 
